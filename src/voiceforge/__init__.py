@@ -1,0 +1,1 @@
+"""VoiceForge: self-hosted speech-to-text."""

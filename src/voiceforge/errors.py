@@ -1,0 +1,212 @@
+"""Every error VoiceForge raises, as one tree.
+
+VoiceForgeError
+├── InvalidRequest            the caller asked for something malformed
+│   ├── UnsupportedOption       an option outside what exists; names the choices
+│   └── UrlRefused              a URL we will not fetch
+├── InvalidAudio              the bytes are not audio we can use
+│   ├── EmptyAudio  UnreadableAudio  NoAudioTrack
+│   └── AudioTooShort  AudioTooLong      readable, outside the limits
+├── UploadTooLarge            over the size limit, while it was still arriving
+├── Unauthenticated  PermissionDenied
+├── NotFound
+│   └── ModelNotFound  ModelNotInstalled
+├── Conflict
+├── Overloaded                the queue is full; says when to come back
+├── Unavailable               a part we need is missing or not ready yet
+│   ├── ModelLoading  DependencyMissing
+│   └── ShuttingDown
+├── UpstreamFailed            a server we fetched from failed
+├── DeadlineExceeded  Cancelled
+├── EngineFailed              recognition itself broke
+└── ConfigurationError        settings that cannot work; lists every problem
+
+Knows no HTTP: each surface owns one table from `ErrorKind` to its wire form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import ClassVar
+
+
+class ErrorKind(StrEnum):
+    """What a surface needs to know to choose a status; the codes below it are for programs."""
+
+    INVALID_REQUEST = "invalid_request"
+    UNSUPPORTED_OPTION = "unsupported_option"
+    INVALID_AUDIO = "invalid_audio"
+    AUDIO_OUT_OF_LIMITS = "audio_out_of_limits"
+    TOO_LARGE = "too_large"
+    UNAUTHENTICATED = "unauthenticated"
+    PERMISSION_DENIED = "permission_denied"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    OVERLOADED = "overloaded"
+    UNAVAILABLE = "unavailable"
+    UPSTREAM_FAILED = "upstream_failed"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    CANCELLED = "cancelled"
+    INTERNAL = "internal"
+
+
+class VoiceForgeError(Exception):
+    """Base of all our errors.
+
+    Args:
+        message: one sentence for a person; free of paths, secrets and transcript text.
+        field: the request field or option at fault, if one is.
+        choices: what the field would accept, if that is a short list.
+        retry_after_s: when trying again makes sense, in seconds.
+    """
+
+    kind: ClassVar[ErrorKind] = ErrorKind.INTERNAL
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        choices: Sequence[str] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.choices = tuple(choices)
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(VoiceForgeError):
+    kind = ErrorKind.INVALID_REQUEST
+    code = "invalid_request"
+
+
+class UnsupportedOption(InvalidRequest):
+    kind = ErrorKind.UNSUPPORTED_OPTION
+    code = "unsupported_option"
+
+
+class UrlRefused(InvalidRequest):
+    code = "url_refused"
+
+
+class InvalidAudio(VoiceForgeError):
+    kind = ErrorKind.INVALID_AUDIO
+    code = "invalid_audio"
+
+
+class EmptyAudio(InvalidAudio):
+    code = "audio_empty"
+
+
+class UnreadableAudio(InvalidAudio):
+    code = "audio_unreadable"
+
+
+class NoAudioTrack(InvalidAudio):
+    code = "audio_no_track"
+
+
+class AudioTooShort(InvalidAudio):
+    kind = ErrorKind.AUDIO_OUT_OF_LIMITS
+    code = "audio_too_short"
+
+
+class AudioTooLong(InvalidAudio):
+    kind = ErrorKind.AUDIO_OUT_OF_LIMITS
+    code = "audio_too_long"
+
+
+class UploadTooLarge(VoiceForgeError):
+    kind = ErrorKind.TOO_LARGE
+    code = "upload_too_large"
+
+
+class Unauthenticated(VoiceForgeError):
+    kind = ErrorKind.UNAUTHENTICATED
+    code = "invalid_api_key"
+
+
+class PermissionDenied(VoiceForgeError):
+    kind = ErrorKind.PERMISSION_DENIED
+    code = "permission_denied"
+
+
+class NotFound(VoiceForgeError):
+    kind = ErrorKind.NOT_FOUND
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class ModelNotInstalled(NotFound):
+    """A model we know of whose files or runtime are not here; the message says what to pull."""
+
+    code = "model_not_installed"
+
+
+class Conflict(VoiceForgeError):
+    kind = ErrorKind.CONFLICT
+    code = "conflict"
+
+
+class Overloaded(VoiceForgeError):
+    kind = ErrorKind.OVERLOADED
+    code = "overloaded"
+    retryable = True
+
+
+class Unavailable(VoiceForgeError):
+    kind = ErrorKind.UNAVAILABLE
+    code = "unavailable"
+    retryable = True
+
+
+class ModelLoading(Unavailable):
+    code = "model_loading"
+
+
+class DependencyMissing(Unavailable):
+    code = "dependency_missing"
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"
+
+
+class UpstreamFailed(VoiceForgeError):
+    kind = ErrorKind.UPSTREAM_FAILED
+    code = "upstream_failed"
+    retryable = True
+
+
+class DeadlineExceeded(VoiceForgeError):
+    kind = ErrorKind.DEADLINE_EXCEEDED
+    code = "deadline_exceeded"
+    retryable = True
+
+
+class Cancelled(VoiceForgeError):
+    kind = ErrorKind.CANCELLED
+    code = "cancelled"
+
+
+class EngineFailed(VoiceForgeError):
+    code = "engine_failed"
+    retryable = True
+
+
+class ConfigurationError(VoiceForgeError):
+    """Settings that cannot work. `problems` lists every one of them, one line each."""
+
+    code = "configuration_error"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)

@@ -1,0 +1,1 @@
+"""Bytes → samples: probe, decode, resample, channels, level."""
