@@ -57,7 +57,11 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class HypothesisSegment:
-    """A stretch of recognised text; times in seconds from the start of its window."""
+    """A stretch of recognised text; times in seconds from the start of its window.
+
+    word_confidences: for engines that know how sure they are of a word but not when it was said:
+    one number in [0, 1] for each word of `text.split()`, or empty.
+    """
 
     start: float
     end: float
@@ -65,6 +69,7 @@ class HypothesisSegment:
     avg_logprob: float | None = None
     no_speech_prob: float | None = None
     words: tuple[Word, ...] = ()
+    word_confidences: tuple[float, ...] = ()
     tokens: tuple[int, ...] = ()
     temperature: float = 0.0
     compression_ratio: float = 1.0

@@ -1,0 +1,225 @@
+"""Moonshine on onnxruntime: the embedded English engine.
+
+Windows go in; one hypothesis with one segment each comes out. The encoder runs window by window
+(its front end normalises over time, so padding would change the text), the decoder runs over all
+windows at once, padded frames masked. Which windows share a call never changes their text.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voiceforge.errors import EngineFailed, ModelNotInstalled
+from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from voiceforge.speech.engines import moonshine_graph as graph
+from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
+from voiceforge.speech.engines.moonshine_tokens import END_TOKEN, START_TOKEN, MoonshineTokens
+from voiceforge.speech.engines.ort_weights import read_ort_weights
+from voiceforge.speech.transcript.types import Language, ModelRef
+
+_ENCODER_FILE = "encoder_model.ort"
+_DECODER_FILE = "decoder_model_merged.ort"
+_TOKENIZER_FILE = "tokenizer.bin"
+MODEL_FILES = (_ENCODER_FILE, _DECODER_FILE, _TOKENIZER_FILE)
+
+_TOKENS_PER_SECOND = 6.5  # the model's own bound on how fast English can be (moonshine-voice)
+_SPARE_TOKENS = 8
+_MIN_SAMPLES = 895  # what the encoder's three convolutions need to give one frame
+_MASKED = np.float32(-1e9)
+
+
+@dataclass(slots=True)
+class _Row:
+    """One window on its way through the decoder."""
+
+    index: int
+    max_tokens: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    def take(self, token: int, logprob: float) -> bool:
+        """Append one token; True when the row is finished."""
+        self.logprobs.append(logprob)
+        if token == END_TOKEN:
+            return True
+        self.tokens.append(token)
+        return len(self.tokens) >= self.max_tokens
+
+
+class MoonshineOrt:
+    """An `Engine`. Thread-safe: `decode` may run in several threads at once.
+
+    Args:
+        model_dir: holds `encoder_model.ort`, `decoder_model_merged.ort` and `tokenizer.bin`.
+        model: how results name it.
+        parallel_decodes: threads that will call `decode`; every call uses one core.
+
+    Raises:
+        ModelNotInstalled: a file is missing.
+        EngineFailed: onnxruntime cannot load them.
+    """
+
+    def __init__(self, model_dir: Path, model: ModelRef, *, parallel_decodes: int = 1) -> None:
+        missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
+        if missing:
+            raise ModelNotInstalled(f"model {model.id} lacks {', '.join(missing)}", field="model")
+        self._model = model
+        self._capabilities = Capabilities(
+            languages=frozenset({"en"}),
+            longest_window_s=30.0,
+            best_window_s=20.0,
+            max_batch_rows=8,
+            parallel_decodes=parallel_decodes,
+        )
+        self._tokens = MoonshineTokens.load(model_dir / _TOKENIZER_FILE)
+        weights = read_ort_weights(model_dir / _DECODER_FILE, root="/model/decoder/")
+        self._encoder = _session(str(model_dir / _ENCODER_FILE))
+        self._cross = _session(graph.build_cross_attention(weights))
+        self._step = _session(graph.build_step(weights))
+        self._step_outputs = [output.name for output in self._step.get_outputs()]
+
+    @property
+    def model(self) -> ModelRef:
+        return self._model
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+
+        try:
+            crosses = [self._encode(window) for window in windows]
+            rows = [
+                _Row(i, int(len(w) / SAMPLE_RATE_HZ * _TOKENS_PER_SECOND) + _SPARE_TOKENS)
+                for i, w in enumerate(windows)
+            ]
+            self._search(crosses, rows)
+        except (Fail, InvalidArgument, RuntimeException) as error:
+            raise EngineFailed("the speech model failed on this audio") from error
+        return [self._hypothesis(row, len(windows[row.index]) / SAMPLE_RATE_HZ) for row in rows]
+
+    def close(self) -> None:
+        self._encoder = self._cross = self._step = None
+
+    def _encode(self, window: Waveform) -> dict[str, NDArray[np.float32]]:
+        """Cross-attention keys and values of one window, by input name of the step graph."""
+        if len(window) < _MIN_SAMPLES:
+            window = np.pad(window, (0, _MIN_SAMPLES - len(window)))
+        batch = np.ascontiguousarray(window, np.float32)[None]
+        states = self._encoder.run(
+            None, {"input_values": batch, "attention_mask": np.ones(batch.shape, np.int64)}
+        )[0]
+        names = [output.name for output in self._cross.get_outputs()]
+        return dict(zip(names, self._cross.run(None, {"states": states}), strict=True))
+
+    def _search(self, crosses: list[dict[str, NDArray[np.float32]]], rows: Sequence[_Row]) -> None:
+        """Greedy decoding of all rows together, in place. Finished rows leave once half have."""
+        active = list(rows)
+        feed = self._first_feed(crosses)
+        token = np.full((len(active), 1), START_TOKEN, np.int64)
+        finished = [False] * len(active)
+        for position in range(graph.MAX_POSITIONS):
+            feed["token"] = _tensor(token)
+            feed["position"] = _tensor(np.array([position], np.int64))
+            outputs = dict(
+                zip(self._step_outputs, self._step.run_with_ort_values(self._step_outputs, feed), strict=True)
+            )
+            token = outputs["next_token"].numpy()
+            logprob = outputs["logprob"].numpy()
+            for i, row in enumerate(active):
+                finished[i] = finished[i] or row.take(int(token[i, 0]), float(logprob[i, 0]))
+            if all(finished):
+                return
+            for layer in range(graph.N_LAYERS):
+                feed[f"past_key_{layer}"] = outputs[f"key_{layer}"]
+                feed[f"past_value_{layer}"] = outputs[f"value_{layer}"]
+            if 2 * sum(finished) >= len(active):
+                keep = [i for i, done in enumerate(finished) if not done]
+                feed = {
+                    name: _tensor(value.numpy()[keep])
+                    for name, value in feed.items()
+                    if name not in ("token", "position")
+                }
+                active = [active[i] for i in keep]
+                token = token[keep]
+                finished = [False] * len(active)
+
+    def _first_feed(self, crosses: list[dict[str, NDArray[np.float32]]]) -> dict[str, Any]:
+        n_frames = [cross["cross_value_0"].shape[2] for cross in crosses]
+        mask = np.zeros((len(crosses), 1, 1, max(n_frames)), np.float32)
+        for i, frames in enumerate(n_frames):
+            mask[i, ..., frames:] = _MASKED
+        feed: dict[str, Any] = {"mask": _tensor(mask)}
+        for name in crosses[0]:
+            feed[name] = _tensor(_stack([cross[name] for cross in crosses]))
+        nothing = np.zeros((len(crosses), graph.N_HEADS, 0, graph.HEAD_DIM), np.float32)
+        for layer in range(graph.N_LAYERS):
+            feed[f"past_key_{layer}"] = feed[f"past_value_{layer}"] = _tensor(nothing)
+        return feed
+
+    def _hypothesis(self, row: _Row, duration_s: float) -> Hypothesis:
+        text = self._tokens.text(row.tokens)
+        language = Language("en", 1.0)
+        if not text:
+            return Hypothesis((), language)
+        word_logprobs = self._tokens.word_logprobs(row.tokens, row.logprobs[: len(row.tokens)])
+        raw = text.encode()
+        segment = HypothesisSegment(
+            start=0.0,
+            end=duration_s,
+            text=text,
+            avg_logprob=float(np.mean(row.logprobs)),
+            word_confidences=tuple(float(np.exp(lp)) for lp in word_logprobs),
+            tokens=tuple(row.tokens),
+            compression_ratio=len(raw) / len(zlib.compress(raw)),
+        )
+        return Hypothesis((segment,), language)
+
+
+def _session(model: str | bytes) -> Any:
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidGraph,
+        InvalidProtobuf,
+    )
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as OperatorMissing
+
+    options = onnxruntime.SessionOptions()
+    # One thread per call, none spinning: parallelism comes from concurrent calls, and spinning
+    # threads cost three times the time beside a busy neighbour.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except (Fail, InvalidGraph, InvalidProtobuf, OperatorMissing) as error:
+        raise EngineFailed("onnxruntime cannot load the model's files") from error
+
+
+def _tensor(value: NDArray[Any]) -> Any:
+    import onnxruntime
+
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
+
+
+def _stack(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Rows of shape (1, ...) under each other, zero-padded at the end of the frames' axis."""
+    if len(parts) == 1:
+        return parts[0]
+    shape = np.max([part.shape for part in parts], axis=0)
+    shape[0] = len(parts)
+    stacked = np.zeros(shape, np.float32)
+    for row, part in zip(stacked, parts, strict=True):
+        row[tuple(slice(0, n) for n in part.shape[1:])] = part[0]
+    return stacked

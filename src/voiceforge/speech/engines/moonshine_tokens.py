@@ -1,0 +1,74 @@
+"""Moonshine's vocabulary: token ids in, text and per-word confidence out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from voiceforge.errors import EngineFailed
+
+START_TOKEN, END_TOKEN = 1, 2
+_FIRST_TEXT_TOKEN = 3
+_SPACE = "▁".encode()
+
+
+class MoonshineTokens:
+    """Byte-level pieces by id; a piece that starts with "▁" starts a word."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self._pieces = tuple(piece.replace(_SPACE, b" ") for piece in pieces)
+
+    @classmethod
+    def load(cls, path: Path) -> MoonshineTokens:
+        """Read `tokenizer.bin`: per piece a length, then its bytes.
+
+        A length below 128 takes one byte, a longer one two: low part + 128, then the multiple of
+        128 (moonshine-voice's own format).
+
+        Raises:
+            EngineFailed: the file is cut off.
+        """
+        data = path.read_bytes()
+        pieces: list[bytes] = []
+        at = 0
+        while at < len(data):
+            length = data[at]
+            at += 1
+            if length >= 128:
+                if at >= len(data):
+                    raise EngineFailed("the tokenizer file is cut off")
+                length += data[at] * 128 - 128
+                at += 1
+            pieces.append(data[at : at + length])
+            at += length
+        if at != len(data) or len(pieces) <= _FIRST_TEXT_TOKEN:
+            raise EngineFailed("the tokenizer file is cut off")
+        return cls(pieces)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return (
+            b"".join(self._pieces[t] for t in tokens if t >= _FIRST_TEXT_TOKEN)
+            .decode("utf-8", "replace")
+            .strip()
+        )
+
+    def word_logprobs(self, tokens: Sequence[int], logprobs: Sequence[float]) -> tuple[float, ...]:
+        """Mean token log probability of each word of `text(tokens).split()`, in order."""
+        words: list[list[float]] = []
+        in_word = False
+        for token, logprob in zip(tokens, logprobs, strict=True):
+            if token < _FIRST_TEXT_TOKEN:
+                continue
+            piece = self._pieces[token]
+            if not piece.strip():  # a bare space between words
+                in_word = in_word and not piece
+                continue
+            if not in_word or piece[:1].isspace():
+                words.append([])
+            # A piece may hold several words ("a b"): the ones after the first start afresh.
+            for _ in piece.split()[1:]:
+                words[-1].append(logprob)
+                words.append([])
+            words[-1].append(logprob)
+            in_word = not piece[-1:].isspace()
+        return tuple(sum(word) / len(word) for word in words)
