@@ -1,0 +1,1 @@
+"""One module per process, and the only room that reads settings and picks implementations."""

@@ -1,0 +1,358 @@
+"""The settings of every process: one frozen tree, its bounds, and the rules that span several fields.
+
+Adding a setting is a field here; `voiceforge.toml`, the environment, `config.example.toml` and the table in
+docs/configuration.md follow from it. Where values come from is `settings_loading`'s business.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, field_validator
+from pydantic.fields import FieldInfo
+
+Profile = Literal["development", "staging", "production"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "pretty"]
+Device = Literal["auto", "cpu", "cuda"]
+
+ENV_PREFIX = "VOICEFORGE_"
+ENV_NESTED = "__"
+
+# Ids that OpenAI's own server knows; clients have them compiled in.
+OPENAI_MODEL_IDS = (
+    "whisper-1",
+    "gpt-transcribe",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-transcribe",
+    "gpt-4o-mini-transcribe-2025-12-15",
+    "gpt-4o-transcribe-diarize",
+)
+DEFAULT_TARGET = "default"
+
+
+def data_home(environ: Mapping[str, str]) -> Path:
+    """The XDG data folder of VoiceForge; relative XDG paths are ignored, as that specification says."""
+    xdg = Path(environ.get("XDG_DATA_HOME", ""))
+    return (xdg if xdg.is_absolute() else Path(environ.get("HOME", "~")) / ".local" / "share") / "voiceforge"
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON: {error}") from error
+
+
+def _list_from_text(value: object) -> object:
+    """Environment variables bring lists as text: JSON, or names between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return _json(value)
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _table_from_text(value: object) -> object:
+    """Environment variables bring tables as text: JSON, or `name=value` pairs between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("{"):
+        return _json(value)
+    pairs = [item.partition("=") for item in value.split(",") if item.strip()]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("should be a JSON object or name=value pairs between commas")
+    return {name.strip(): target.strip() for name, _, target in pairs}
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_list_from_text)]
+NameTable = Annotated[dict[str, str], BeforeValidator(_table_from_text)]
+
+
+class Section(BaseModel):
+    """Frozen, and closed to names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ServerSettings(Section):
+    """The HTTP server."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(
+        default=8000, ge=0, le=65_535, description="Port to listen on; 0 lets the system choose."
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Allow listening beyond this machine, and the production profile, without a key.",
+    )
+    grace_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="Time that work in progress gets to finish when the server stops.",
+    )
+    max_upload_bytes: ByteSize = Field(
+        default=ByteSize(2 * 1024**3), gt=0, description="Largest upload; bytes, or text such as `500MiB`."
+    )
+
+
+class AudioSettings(Section):
+    """What is accepted as audio, and how it is prepared."""
+
+    min_duration_s: float = Field(default=0.1, ge=0, description="Shorter recordings are refused.")
+    max_duration_s: float = Field(
+        default=43_200.0, gt=0, description="Longer recordings are refused (12 hours)."
+    )
+    normalize_peak: bool = Field(
+        default=True, description="Raise quiet recordings to full scale before recognition."
+    )
+
+
+class VadSettings(Section):
+    """Voice activity detection: what counts as speech."""
+
+    threshold: float = Field(default=0.5, gt=0, lt=1, description="Speech probability that opens a region.")
+    min_speech_ms: int = Field(default=100, ge=0, le=10_000, description="Shorter regions are dropped.")
+    min_silence_ms: int = Field(
+        default=300, ge=0, le=10_000, description="Shorter pauses do not end a region."
+    )
+    padding_ms: int = Field(
+        default=200, ge=0, le=10_000, description="Audio kept on either side of a region."
+    )
+
+
+class EngineSettings(Section):
+    """How models are run."""
+
+    device: Device = Field(
+        default="auto", description="Where models run; `auto` takes CUDA when it is usable."
+    )
+    compute_type: str = Field(
+        default="auto",
+        min_length=1,
+        description="Number format of Whisper models, such as `int8` or `float16`.",
+    )
+    threads: int | None = Field(
+        default=None,
+        examples=[4],
+        ge=1,
+        le=1024,
+        description="Processor cores used for recognition; unset: all this process may use.",
+    )
+
+
+class QueueSettings(Section):
+    """The queue in front of each model."""
+
+    max_queued_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Seconds of audio that may wait per model before requests are turned away.",
+    )
+    max_wait_ms: int = Field(
+        default=5, ge=0, le=1000, description="How long a window waits for others to share its batch."
+    )
+
+
+class ModelSettings(Section):
+    """Which models are there and when they are in memory."""
+
+    preload: Names = Field(default=(), description="Models loaded at start besides the default one.")
+    aliases: NameTable = Field(
+        default={},
+        validate_default=True,
+        description="Other names for models, added to those OpenAI uses; the target `default` is the default "
+        "model, an empty target removes the name.",
+    )
+    idle_unload_s: float | None = Field(
+        default=None,
+        gt=0,
+        examples=[900.0],
+        description="Unload a model that nobody asked for during this time; unset: never.",
+    )
+    offline: bool = Field(default=False, description="Never download models; use what is installed.")
+    hub_endpoint: str | None = Field(
+        default=None,
+        examples=["https://hub.example"],
+        description="Address of the model hub or a mirror of it; unset: the public hub.",
+    )
+
+    @field_validator("aliases")
+    @classmethod
+    def _with_openai_ids(cls, given: dict[str, str]) -> dict[str, str]:
+        merged = dict.fromkeys(OPENAI_MODEL_IDS, DEFAULT_TARGET) | given
+        return {name: target for name, target in merged.items() if target}
+
+    @field_validator("hub_endpoint")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("should be an http or https address")
+        return value.rstrip("/")
+
+
+class FetchSettings(Section):
+    """Fetching audio from a URL that a client names."""
+
+    max_bytes: ByteSize = Field(
+        default=ByteSize(2 * 1024**3), gt=0, description="Largest download; bytes, or text such as `500MiB`."
+    )
+    timeout_s: float = Field(default=60.0, gt=0, le=3600, description="Longest time one download may take.")
+    max_redirects: int = Field(
+        default=5, ge=0, le=20, description="Redirects followed; each target is checked."
+    )
+    allow_hosts: Names = Field(
+        default=(), description="Exact host names or addresses that may lie in private networks."
+    )
+
+
+class SubtitleSettings(Section):
+    """The shape of srt and vtt output."""
+
+    max_lines: int = Field(default=2, ge=1, le=4, description="Lines per cue.")
+    max_line_chars: int = Field(default=42, ge=10, le=200, description="Characters per line.")
+    max_chars_per_s: float = Field(
+        default=20.0, gt=0, description="Reading speed; a cue stays longer if there is room."
+    )
+    min_duration_s: float = Field(
+        default=0.833, ge=0, description="Shortest cue (20 frames at 24 per second)."
+    )
+    max_duration_s: float = Field(default=7.0, gt=0, description="Longest cue.")
+    min_gap_s: float = Field(default=0.083, ge=0, description="Gap between cues (2 frames at 24 per second).")
+
+
+class LogSettings(Section):
+    """Log lines on stderr; they never carry transcript text."""
+
+    level: LogLevel = Field(default="info", description="Least severe lines that are written.")
+    format: LogFormat = Field(default="auto", description="`auto`: pretty on a terminal, JSON elsewhere.")
+
+
+class FeatureSettings(Section):
+    """Parts of the server that can be switched off."""
+
+    openai_api: bool = Field(default=True, description="The OpenAI-compatible endpoints.")
+    url_input: bool = Field(default=True, description="Transcribing from a URL.")
+    metrics: bool = Field(default=True, description="The Prometheus endpoint `/metrics`.")
+
+
+class Settings(Section):
+    """Everything a process can be told; `settings_loading.load_settings` makes it."""
+
+    profile: Profile = Field(default="development", description="Which set of defaults applies.")
+    data_dir: Path = Field(
+        default_factory=lambda: data_home(os.environ),
+        description="Where models and data are kept; unset: `voiceforge` in the XDG data folder.",
+    )
+    model: str = Field(
+        default="moonshine-tiny-en",
+        min_length=1,
+        description="The default model; it is always loaded at start.",
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        examples=["a-long-random-text"],
+        description="Key that clients must send; needed to listen beyond this machine.",
+    )
+    server: ServerSettings = ServerSettings()
+    audio: AudioSettings = AudioSettings()
+    vad: VadSettings = VadSettings()
+    engine: EngineSettings = EngineSettings()
+    queue: QueueSettings = QueueSettings()
+    models: ModelSettings = ModelSettings()
+    fetch: FetchSettings = FetchSettings()
+    subtitles: SubtitleSettings = SubtitleSettings()
+    log: LogSettings = LogSettings()
+    features: FeatureSettings = FeatureSettings()
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expanded(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            text = value.get_secret_value()
+            if not text or not all("!" <= char <= "~" for char in text):
+                raise ValueError("should be at least one character, all printable ASCII without spaces")
+        return value
+
+
+# What a profile changes; everything else keeps its default.
+PROFILE_DEFAULTS: Mapping[Profile, Mapping[str, Any]] = {
+    "development": {},
+    "staging": {"log": {"format": "json"}},
+    "production": {"log": {"format": "json"}},
+}
+
+
+def section_of(field: FieldInfo) -> type[Section] | None:
+    """The section a field holds, None where it is a setting itself."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def setting_fields(
+    model: type[BaseModel] = Settings, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every single setting with its path, in the order of declaration."""
+    for name, field in model.model_fields.items():
+        section = section_of(field)
+        if section is None:
+            yield (*path, name), field
+        else:
+            yield from setting_fields(section, (*path, name))
+
+
+def env_name(path: tuple[str, ...]) -> str:
+    return ENV_PREFIX + ENV_NESTED.join(path).upper()
+
+
+def is_secret(field: FieldInfo) -> bool:
+    return SecretStr in (field.annotation, *get_args(field.annotation))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Rules that span several settings: the dotted names involved, and what is wrong."""
+    unprotected = settings.api_key is None and not settings.server.insecure
+    if unprotected and not _is_loopback(settings.server.host):
+        yield (
+            ("server.host", "api_key", "server.insecure"),
+            f"listening on {settings.server.host} lets others in: set api_key, or server.insecure = true",
+        )
+    if unprotected and settings.profile == "production":
+        yield (
+            ("profile", "api_key", "server.insecure"),
+            "the production profile needs api_key, or server.insecure = true",
+        )
+    for name in ("audio", "subtitles"):
+        section = getattr(settings, name)
+        if section.min_duration_s >= section.max_duration_s:
+            yield (
+                (f"{name}.min_duration_s", f"{name}.max_duration_s"),
+                f"{name}.min_duration_s ({section.min_duration_s}) should be below "
+                f"{name}.max_duration_s ({section.max_duration_s})",
+            )
+    aliases = settings.models.aliases
+    for alias, target in aliases.items():
+        if target in aliases:
+            yield ("models.aliases",), f"alias {alias!r} points to {target!r}, which is itself an alias"
