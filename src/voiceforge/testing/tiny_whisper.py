@@ -55,6 +55,7 @@ def build_tiny_whisper(
     end_s: float = 2.0,
     language: str = "de",
     unsure: bool = False,
+    no_speech: bool = False,
 ) -> Path:
     """Write model.bin, config.json, vocabulary.json, tokenizer.json and preprocessor_config.json.
 
@@ -63,7 +64,8 @@ def build_tiny_whisper(
         text, translation: what it says for each task: one token a word, no word twice.
         end_s: where the spoken segment ends, a multiple of 0.02; it may lie beyond a window's end.
         language: what language detection answers (multilingual only).
-        unsure: every token is a guess and no_speech_prob about 1, as on silence.
+        unsure: every token is a guess, so that the temperature fall-back runs to its end.
+        no_speech: it reports a no_speech_prob of about 1; with `unsure`, as on silence.
 
     Returns:
         `folder`.
@@ -85,9 +87,9 @@ def build_tiny_whisper(
     embeddings = draw.unit_rows(len(vocabulary))
     projection = draw.normal(len(vocabulary), WIDTH, std=0.1 / WIDTH**0.5)
     towards = embeddings * np.float32(NEXT_LOGIT / WIDTH**0.5)
-    if unsure:
-        projection[ids["<|nospeech|>"]] = towards[ids["<|startoftranscript|>"]]
-    else:
+    if no_speech:  # outdoes what the chain has at the same place
+        projection[ids["<|nospeech|>"]] = 1.5 * towards[ids["<|startoftranscript|>"]]
+    if not unsure:
         for token, before in _chain(text, translation, end_s, multilingual, language).items():
             projection[ids[token]] = sum(towards[ids[name]] for name in before)
     spec.decoder.embeddings.weight = embeddings
