@@ -1,0 +1,1 @@
+"""Logs and metrics. Transcript text is personal data and stays out of both."""

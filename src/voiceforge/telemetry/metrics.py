@@ -1,0 +1,155 @@
+"""What the process counts about itself, in a registry of its own, written out for Prometheus.
+
+Labels are few and bounded: routes are templates, never paths; nothing names a caller or a recording.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+
+from voiceforge.errors import ErrorKind
+
+# Seconds. From an answer without recognition to the longest recordings.
+_DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+_WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+# Processing time over audio time: 0.01 is a hundred times faster than speech, 1 is as fast.
+_RTFS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 5.0)
+_ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
+
+MetricT = TypeVar("MetricT", Counter, Gauge, Histogram)
+
+
+class Metrics:
+    """One per process. All methods are cheap and safe to call from any thread."""
+
+    def __init__(self, version: str) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        Info("voiceforge_build", "What is running.", registry=self._registry).info(
+            {"version": version, "python": platform.python_version()}
+        )
+        self._requests = self._new(
+            Counter, "requests", "Requests answered.", ("surface", "route", "method", "status")
+        )
+        self._latency = self._new(
+            Histogram,
+            "request_duration_seconds",
+            "From the first byte in to the last byte out.",
+            ("surface", "route", "method"),
+            buckets=_DURATIONS,
+        )
+        self._in_flight = self._new(Gauge, "requests_in_flight", "Requests being answered now.", ("surface",))
+        self._errors = self._new(Counter, "errors", "Errors answered, by what went wrong.", ("kind", "code"))
+        self._audio = self._new(Counter, "audio_seconds", "Seconds of audio transcribed.", ("model",))
+        self._processing = self._new(
+            Histogram,
+            "transcription_duration_seconds",
+            "Time to transcribe one recording, waiting included.",
+            ("model",),
+            buckets=_DURATIONS,
+        )
+        self._rtf = self._new(
+            Histogram, "transcription_rtf", "Processing time over audio time.", ("model",), buckets=_RTFS
+        )
+        self._depth = self._new(Gauge, "queue_depth", "Windows waiting for the model.", ("model", "priority"))
+        self._wait = self._new(
+            Histogram,
+            "queue_wait_seconds",
+            "Time a window waited for the model.",
+            ("model", "priority"),
+            buckets=_WAITS,
+        )
+        self._rows = self._new(
+            Histogram, "batch_rows", "Windows decoded together.", ("model",), buckets=_ROWS
+        )
+        self._loaded = self._new(Gauge, "model_loaded", "1 while the model is in memory.", ("model",))
+        self._load_time = self._new(Gauge, "model_load_seconds", "How long the last load took.", ("model",))
+        self._cache = self._new(Counter, "cache_lookups", "Look-ups in a cache.", ("cache", "outcome"))
+
+    def _new(
+        self, kind: type[MetricT], name: str, meaning: str, labels: Sequence[str], **more: Any
+    ) -> MetricT:
+        return kind(f"voiceforge_{name}", meaning, labels, registry=self._registry, **more)
+
+    # -- requests
+
+    @contextmanager
+    def in_flight(self, surface: str) -> Iterator[None]:
+        """Count one request as being answered while the block runs."""
+        with self._in_flight.labels(surface).track_inprogress():
+            yield
+
+    def observe_request(self, *, surface: str, route: str, method: str, status: int, seconds: float) -> None:
+        """One request is answered. `route` is the template, such as `/v1/models/{id}`."""
+        self._requests.labels(surface, route, method, str(status)).inc()
+        self._latency.labels(surface, route, method).observe(seconds)
+
+    def observe_error(self, kind: ErrorKind, code: str) -> None:
+        self._errors.labels(kind.value, code).inc()
+
+    # -- recognition
+
+    def observe_transcription(self, *, model: str, audio_s: float, processing_s: float) -> None:
+        """One recording is finished; both durations in seconds."""
+        self._audio.labels(model).inc(audio_s)
+        self._processing.labels(model).observe(processing_s)
+        if audio_s > 0:
+            self._rtf.labels(model).observe(processing_s / audio_s)
+
+    def observe_batch(self, *, model: str, rows: int) -> None:
+        self._rows.labels(model).observe(rows)
+
+    def observe_queue_wait(self, *, model: str, priority: str, seconds: float) -> None:
+        self._wait.labels(model, priority).observe(seconds)
+
+    def queue_depth(self, *, model: str, priority: str, depth: int) -> None:
+        """`depth` windows are waiting now."""
+        self._depth.labels(model, priority).set(depth)
+
+    # -- models and caches
+
+    def model_loaded(self, model: str, *, seconds: float) -> None:
+        self._loaded.labels(model).set(1)
+        self._load_time.labels(model).set(seconds)
+
+    def model_unloaded(self, model: str) -> None:
+        self._loaded.labels(model).set(0)
+
+    def observe_cache(self, cache: str, *, hit: bool) -> None:
+        self._cache.labels(cache, "hit" if hit else "miss").inc()
+
+    # -- out
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Everything in Prometheus' text format, and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of one of our counters or gauges over all label values but those given.
+
+        Args:
+            name: without prefix and suffix, such as `requests` or `audio_seconds`.
+        """
+        family = f"voiceforge_{name}"
+        return sum(
+            sample.value
+            for metric in self._registry.collect()
+            if metric.name == family
+            for sample in metric.samples
+            if sample.name in (family, f"{family}_total")
+            and all(sample.labels.get(label) == value for label, value in labels.items())
+        )

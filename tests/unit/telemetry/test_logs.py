@@ -1,0 +1,161 @@
+"""What a log line holds, and what it never does."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from voiceforge.telemetry.logs import MASK, SPOKEN_KEYS, configure_logging, log_context
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    names = ("", "voiceforge", "uvicorn", "uvicorn.error", "uvicorn.access")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_both_ways_to_log_give_the_same_json() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    structlog.get_logger("voiceforge.a").info("model loaded", model="m", seconds=1.5)
+    logging.getLogger("voiceforge.a").info("model %s", "loaded", extra={"model": "m", "seconds": 1.5})
+    first, second = lines(stream)
+    assert first.pop("timestamp").endswith("Z")
+    second.pop("timestamp")
+    assert first == second
+    assert first == {
+        "event": "model loaded",
+        "model": "m",
+        "seconds": 1.5,
+        "level": "info",
+        "logger": "voiceforge.a",
+    }
+
+
+def test_auto_writes_json_unless_a_terminal_reads_it() -> None:
+    file, terminal = io.StringIO(), Terminal()
+    configure_logging("info", "auto", file)
+    structlog.get_logger("voiceforge").info("hello")
+    configure_logging("info", "auto", terminal)
+    structlog.get_logger("voiceforge").info("hello")
+    assert lines(file)[0]["event"] == "hello"
+    assert "hello" in terminal.getvalue()
+    assert not terminal.getvalue().startswith("{")
+
+
+def test_configuring_again_replaces_the_first_stream() -> None:
+    first, second = io.StringIO(), io.StringIO()
+    configure_logging("info", "json", first)
+    configure_logging("info", "json", second)
+    logging.getLogger("voiceforge").info("once")
+    assert first.getvalue() == ""
+    assert len(lines(second)) == 1
+
+
+def test_level_applies_to_us_and_other_libraries_are_heard_from_warnings_up() -> None:
+    stream = io.StringIO()
+    configure_logging("debug", "json", stream)
+    structlog.get_logger("voiceforge.x").debug("ours")
+    logging.getLogger("httpx").info("GET https://example/?token=abc")
+    logging.getLogger("httpx").warning("slow")
+    configure_logging("error", "json", stream)
+    structlog.get_logger("voiceforge.x").warning("too quiet")
+    assert [line["event"] for line in lines(stream)] == ["ours", "slow"]
+
+
+def test_the_server_logs_through_us() -> None:
+    import uvicorn
+
+    stream = io.StringIO()
+    uvicorn.Config("nothing:app")  # installs the handlers of uvicorn
+    configure_logging("info", "json", stream)
+    logging.getLogger("uvicorn.error").info("Started server", extra={"color_message": "Started"})
+    logging.getLogger("uvicorn.access").info('%s - "%s %s"', "127.0.0.1:1", "GET", "/?api_key=abc&x=1")
+    assert "color_message" not in stream.getvalue()
+    assert [line["event"] for line in lines(stream)] == [
+        "Started server",
+        f'127.0.0.1:1 - "GET /?api_key={MASK}&x=1"',
+    ]
+
+
+def test_context_is_on_every_line_inside_and_on_none_after() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    with log_context(request_id="r1"):
+        structlog.get_logger("voiceforge").info("a")
+        logging.getLogger("uvicorn.error").info("b")
+    structlog.get_logger("voiceforge").info("c")
+    assert [line.get("request_id") for line in lines(stream)] == ["r1", "r1", None]
+
+
+@pytest.mark.parametrize("style", ["json", "pretty"])
+@pytest.mark.parametrize("key", sorted(SPOKEN_KEYS))
+def test_what_was_spoken_is_withheld_at_any_depth(style: Any, key: str) -> None:
+    stream = io.StringIO()
+    configure_logging("info", style, stream)
+    log = structlog.get_logger("voiceforge")
+    log.info("done", **{key: "the quick brown fox"})
+    log.info("done", result={"parts": [{key: ["the quick brown fox"]}]})
+    logging.getLogger("voiceforge").info("done", extra={key: "the quick brown fox"})
+    assert "fox" not in stream.getvalue()
+    assert stream.getvalue().count("withheld") == 3
+
+
+@pytest.mark.parametrize("style", ["json", "pretty"])
+def test_a_traceback_shows_no_local_variables(style: Any) -> None:
+    stream = io.StringIO()
+    configure_logging("info", style, stream)
+
+    def decode() -> None:
+        heard = "the quick brown " + "fox"
+        raise RuntimeError(f"failed on {len(heard)} letters")
+
+    for log in (structlog.get_logger("voiceforge"), logging.getLogger("voiceforge")):
+        try:
+            decode()
+        except RuntimeError:
+            log.exception("broken")
+    assert stream.getvalue().count("failed on 19 letters") == 2
+    assert "brown fox" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("style", ["json", "pretty"])
+def test_secrets_are_masked_by_key_and_inside_text(style: Any) -> None:
+    stream = io.StringIO()
+    configure_logging("info", style, stream)
+    log = structlog.get_logger("voiceforge")
+    log.info(
+        "a",
+        api_key="hush1234",
+        headers={"Authorization": "hush1234", "Accept": "x"},
+        parts=["Bearer hush1234"],
+    )
+    log.info("sent Bearer hush1234 to https://ada:hush1234@example/v1?signature=hush1234")
+    try:
+        raise ValueError("rejected: Bearer hush1234")
+    except ValueError:
+        log.exception("b")
+    assert "hush" not in stream.getvalue()
+    assert "example/v1" in stream.getvalue()
