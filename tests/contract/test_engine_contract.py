@@ -40,7 +40,7 @@ class Case:
 def _moonshine(_: Path) -> Engine:
     folder = Path(str(resources.files("moonshine_voice") / "assets" / "tiny-en"))
     module = import_module("voiceforge.speech.engines.moonshine_ort")
-    engine: Engine = module.MoonshineOrt(folder, ModelRef("moonshine-tiny-en", "test"), threads=1)
+    engine: Engine = module.MoonshineOrt(folder, ModelRef("moonshine-tiny-en", "test"), parallel_decodes=2)
     return engine
 
 
@@ -117,6 +117,9 @@ def assert_well_formed(hypothesis: Hypothesis, duration_s: float) -> None:
         previous_end = segment.end
         assert segment.avg_logprob is None or segment.avg_logprob <= 1e-3
         assert segment.no_speech_prob is None or 0.0 <= segment.no_speech_prob <= 1.0
+        if segment.word_confidences:
+            assert len(segment.word_confidences) == len(segment.text.split())
+            assert all(0.0 <= confidence <= 1.0 for confidence in segment.word_confidences)
         for word in segment.words:
             assert word.text
             assert word.text == word.text.strip()
