@@ -1,0 +1,1 @@
+"""What lives outside the process: a folder per seam, its Protocol in `base`, a module per implementation."""
