@@ -1,0 +1,277 @@
+"""One resident model, many callers: windows of all requests go through here to reach the engine.
+
+    open() ─▶ Ticket ─ submit(window) ─▶ waiting, by class and arrival ─▶ a worker takes the most
+    urgent and others that fit beside it ─▶ engine.decode ─▶ the window's Future
+
+Threads only; nothing here blocks an event loop, and nobody else calls the engine.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+from voiceforge.errors import EngineFailed, Overloaded, ShuttingDown, VoiceForgeError
+from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Engine, Hypothesis
+from voiceforge.speech.transcript.types import ModelRef
+
+_SPEED_SMOOTHING = 0.2  # weight of the newest batch in the running speed
+
+
+class Priority(IntEnum):
+    """Lower comes first: someone is listening, someone is waiting, nobody is."""
+
+    LIVE = 0
+    INTERACTIVE = 1
+    BULK = 2
+
+
+class BatchObserver(Protocol):
+    """What the batcher reports to whoever keeps the metrics. Called from its threads."""
+
+    def batch_done(self, model: str, rows: int, audio_s: float, seconds: float) -> None: ...
+
+    def window_waited(self, model: str, priority: Priority, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherLimits:
+    """max_tickets: requests at once. max_queued_s: seconds of audio waiting before new requests
+    are refused; those already inside are never refused half-way."""
+
+    max_tickets: int = 256
+    max_queued_s: float = 3600.0
+
+
+@dataclass(eq=False, slots=True)
+class _Item:
+    window: Waveform
+    options: DecodeOptions
+    ticket: Ticket
+    order: int
+    queued_at: float
+    future: Future[Hypothesis] = field(default_factory=Future)
+
+    @property
+    def seconds(self) -> float:
+        return len(self.window) / SAMPLE_RATE_HZ
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return (self.ticket.priority, self.order)
+
+
+class Ticket:
+    """One request's place in the queue. Close it when the request ends, however it ends."""
+
+    def __init__(self, batcher: Batcher, priority: Priority, tenant: str) -> None:
+        self._batcher = batcher
+        self.priority = priority
+        self.tenant = tenant
+        self.cancelled = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._batcher.capabilities
+
+    @property
+    def model(self) -> ModelRef:
+        return self._batcher.model
+
+    def submit(self, window: Waveform, options: DecodeOptions) -> Future[Hypothesis]:
+        """Queue one window, float32, shape (n_samples,), 16 kHz mono; it must not change afterwards.
+
+        The future raises EngineFailed where the engine did, and CancelledError after `close`.
+        """
+        return self._batcher._submit(self, window, options)
+
+    def close(self) -> None:
+        """Give up what has not been decoded yet. Idempotent."""
+        self._batcher._close_ticket(self)
+
+
+class Batcher:
+    """Owns the engine's worker threads and the queue in front of them.
+
+    Raises (from `open`):
+        Overloaded: too many requests or too much audio waiting; `retry_after_s` follows from the
+            speed measured so far.
+        ShuttingDown: after `close`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        limits: BatcherLimits | None = None,
+        observer: BatchObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._limits = limits or BatcherLimits()
+        self._observer = observer
+        self._clock = clock
+        self._lock = threading.Condition()
+        self._waiting: list[_Item] = []
+        self._tickets: set[Ticket] = set()
+        self._order = 0
+        self._idle = 0
+        self._closing = False
+        self._seconds_per_second: float | None = None
+        self._workers = [
+            threading.Thread(target=self._work, name=f"engine-{engine.model.id}-{i}", daemon=True)
+            for i in range(engine.capabilities.parallel_decodes)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._engine.capabilities
+
+    @property
+    def model(self) -> ModelRef:
+        return self._engine.model
+
+    @property
+    def open_tickets(self) -> int:
+        return len(self._tickets)
+
+    def waiting(self) -> dict[Priority, int]:
+        """How many windows wait, by class."""
+        with self._lock:
+            return {p: sum(1 for item in self._waiting if item.ticket.priority is p) for p in Priority}
+
+    def open(self, priority: Priority = Priority.INTERACTIVE, tenant: str = "default") -> Ticket:
+        """Admit one request."""
+        with self._lock:
+            if self._closing:
+                raise ShuttingDown("the server is shutting down", retry_after_s=5)
+            queued_s = sum(item.seconds for item in self._waiting)
+            if len(self._tickets) >= self._limits.max_tickets or queued_s > self._limits.max_queued_s:
+                raise Overloaded(
+                    f"the queue of model {self.model.id} is full", retry_after_s=self._drain_time(queued_s)
+                )
+            ticket = Ticket(self, priority, tenant)
+            self._tickets.add(ticket)
+            return ticket
+
+    def close(self, grace_s: float = 30.0) -> None:
+        """Finish what is queued within `grace_s`, drop the rest, then close the engine."""
+        with self._lock:
+            self._closing = True
+            self._lock.notify_all()
+        deadline = self._clock() + grace_s
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - self._clock()))
+        with self._lock:
+            dropped, self._waiting = self._waiting, []
+        for item in dropped:
+            item.future.set_exception(ShuttingDown("the server is shutting down", retry_after_s=5))
+        for worker in self._workers:
+            worker.join()  # at most one batch each
+        self._engine.close()
+
+    def _drain_time(self, queued_s: float) -> float:
+        """Seconds until half of what waits is done, by the measured speed; 1 where nothing is known."""
+        per_second = self._seconds_per_second
+        return max(1.0, queued_s / per_second / 2) if per_second else 1.0
+
+    def _submit(self, ticket: Ticket, window: Waveform, options: DecodeOptions) -> Future[Hypothesis]:
+        with self._lock:
+            item = _Item(window, options, ticket, self._order, self._clock())
+            if ticket.cancelled:
+                item.future.cancel()
+                return item.future
+            if self._closing:
+                raise ShuttingDown("the server is shutting down", retry_after_s=5)
+            self._order += 1
+            self._waiting.append(item)
+            self._lock.notify()
+            return item.future
+
+    def _close_ticket(self, ticket: Ticket) -> None:
+        with self._lock:
+            ticket.cancelled = True
+            self._tickets.discard(ticket)
+            mine = [item for item in self._waiting if item.ticket is ticket]
+            self._waiting = [item for item in self._waiting if item.ticket is not ticket]
+        for item in mine:
+            item.future.cancel()
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            started = self._clock()
+            self._decode(batch)
+            seconds = max(self._clock() - started, 1e-9)
+            audio_s = sum(item.seconds for item in batch)
+            self._note_speed(audio_s / seconds * len(self._workers))
+            if self._observer is not None:
+                self._observer.batch_done(self.model.id, len(batch), audio_s, seconds)
+
+    def _next_batch(self) -> list[_Item]:
+        """Wait for work; an empty list means the end."""
+        with self._lock:
+            self._idle += 1
+            while not self._waiting and not self._closing:
+                self._lock.wait()
+            batch = self._take() if self._waiting else []
+            self._idle -= 1
+        if self._observer is not None:
+            now = self._clock()
+            for item in batch:
+                self._observer.window_waited(self.model.id, item.ticket.priority, now - item.queued_at)
+        return batch
+
+    def _take(self) -> list[_Item]:
+        """The most urgent window, and beside it those of its class with equal options that are
+        nearest to it in length: the decoder's work grows with the longest row."""
+        first = min(self._waiting, key=lambda item: item.rank)
+        same = [
+            item
+            for item in self._waiting
+            if item.options == first.options and item.ticket.priority is first.ticket.priority
+        ]
+        # Leave something for the workers that are idle beside this one.
+        fair_share = -(-len(same) // max(1, self._idle))
+        rows = min(self._engine.capabilities.max_batch_rows, fair_share)
+        same.sort(key=lambda item: (item is not first, abs(len(item.window) - len(first.window)), item.order))
+        batch = same[:rows]
+        chosen = set(map(id, batch))
+        self._waiting = [item for item in self._waiting if id(item) not in chosen]
+        return batch
+
+    def _decode(self, batch: Sequence[_Item]) -> None:
+        running = [item for item in batch if item.future.set_running_or_notify_cancel()]
+        if running:
+            self._decode_running(running)
+
+    def _decode_running(self, running: Sequence[_Item]) -> None:
+        try:
+            hypotheses = self._engine.decode([item.window for item in running], running[0].options)
+        except Exception as error:
+            # Whatever escapes an engine must reach the callers: a worker that died would leave
+            # them waiting for ever. One bad window must not fail those that shared its batch.
+            if len(running) > 1:
+                for item in running:
+                    self._decode_running([item])
+                return
+            failure = error if isinstance(error, VoiceForgeError) else EngineFailed("the speech engine failed")
+            failure.__cause__ = None if failure is error else error
+            running[0].future.set_exception(failure)
+        else:
+            for item, hypothesis in zip(running, hypotheses, strict=True):
+                item.future.set_result(hypothesis)
+
+    def _note_speed(self, now: float) -> None:
+        before = self._seconds_per_second
+        self._seconds_per_second = now if before is None else before + _SPEED_SMOOTHING * (now - before)
+
+
+__all__ = ["BatchObserver", "Batcher", "BatcherLimits", "CancelledError", "Priority", "Ticket"]

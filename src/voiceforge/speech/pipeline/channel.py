@@ -1,0 +1,83 @@
+"""One channel on its way from samples to windows: level, VAD, packing, and no more audio kept than
+the next window can need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from voiceforge.speech.audio.level import PeakNormalizer
+from voiceforge.speech.audio.waveform import Waveform
+from voiceforge.speech.pipeline.windows import PackingRule, Window, WindowPlanner
+from voiceforge.speech.vad.regions import RegionDetector
+from voiceforge.speech.vad.silero import SpeechProbabilities
+
+
+@dataclass(frozen=True, slots=True)
+class WindowAudio:
+    """A planned window and its samples, float32, shape (window.end - window.start,)."""
+
+    channel: int
+    window: Window
+    samples: Waveform
+
+
+class ChannelFeed:
+    """Push the samples of one channel in order; take the windows that are complete."""
+
+    def __init__(
+        self,
+        channel: int,
+        *,
+        normalizer: PeakNormalizer | None,
+        probabilities: SpeechProbabilities,
+        detector: RegionDetector,
+        rule: PackingRule,
+    ) -> None:
+        self._channel = channel
+        self._normalizer = normalizer
+        self._probabilities = probabilities
+        self._detector = detector
+        self._planner = WindowPlanner(rule)
+        self._padding = rule.padding_samples
+        self._kept: list[Waveform] = []
+        self._kept_from = 0
+        self._received = 0
+
+    def push(self, samples: Waveform) -> list[WindowAudio]:
+        blocks = [samples] if self._normalizer is None else self._normalizer.push(samples)
+        return [audio for block in blocks for audio in self._take(block)]
+
+    def flush(self) -> list[WindowAudio]:
+        """The channel is over: the windows that are left."""
+        tail = [] if self._normalizer is None else self._normalizer.flush()
+        ready = [audio for block in tail for audio in self._take(block)]
+        regions = self._detector.push(self._probabilities.flush()) + self._detector.flush()
+        windows = self._planner.push(regions, self._detector.position)
+        windows += self._planner.flush(self._received)
+        return ready + [self._cut(window) for window in windows]
+
+    def _take(self, block: Waveform) -> list[WindowAudio]:
+        self._kept.append(block)
+        self._received += len(block)
+        regions = self._detector.push(self._probabilities.push(block))
+        windows = self._planner.push(regions, self._detector.position)
+        ready = [self._cut(window) for window in windows]
+        self._forget()
+        return ready
+
+    def _cut(self, window: Window) -> WindowAudio:
+        joined = np.concatenate(self._kept) if len(self._kept) > 1 else self._kept[0]
+        self._kept = [joined]
+        samples = joined[window.start - self._kept_from : window.end - self._kept_from].copy()
+        # The last frame is judged filled up with silence: its region may end after the recording.
+        exact = Window(window.start, window.start + len(samples), window.regions)
+        return WindowAudio(self._channel, exact, samples)
+
+    def _forget(self) -> None:
+        """Drop whole blocks that no window to come can hold."""
+        needed = [self._detector.position, self._detector.open_since, self._planner.needed_from]
+        oldest = min(n for n in needed if n is not None) - self._padding
+        while len(self._kept) > 1 and self._kept_from + len(self._kept[0]) <= oldest:
+            self._kept_from += len(self._kept.pop(0))

@@ -1,0 +1,32 @@
+"""What keeps a transcript honest: speech without text is decoded again and then reported, and text
+that nobody said is taken out and listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from voiceforge.speech.transcript.types import Coverage, Gap, Removal
+
+MIN_GAP_S = 0.5
+"""Shorter stretches of speech without text are a breath or a click, not a loss."""
+
+
+@dataclass(slots=True)
+class Account:
+    """Adds up, over all windows and channels, what was spoken, what became text and what did not."""
+
+    speech_s: float = 0.0
+    transcribed_s: float = 0.0
+    gaps: list[Gap] = field(default_factory=list)
+    removed: list[Removal] = field(default_factory=list)
+
+    def spoken(self, start: float, end: float, *, with_text: bool, removed: bool = False) -> None:
+        """Enter one speech region, in seconds."""
+        self.speech_s += end - start
+        if with_text:
+            self.transcribed_s += end - start
+        elif end - start >= MIN_GAP_S:
+            self.gaps.append(Gap(start, end, "removed" if removed else "no_text"))
+
+    def coverage(self) -> Coverage:
+        return Coverage(self.speech_s, self.transcribed_s, tuple(sorted(self.gaps, key=lambda g: g.start)))

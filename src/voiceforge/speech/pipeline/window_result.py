@@ -1,0 +1,189 @@
+"""One window from hypothesis to timed segments: second chances, removals, word times.
+
+Blocks on the engine where a window has to be decoded again; runs in the pipeline's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from voiceforge.speech.alignment.aligner import Aligner
+from voiceforge.speech.engines.base import Hypothesis, HypothesisSegment
+from voiceforge.speech.engines.batcher import Ticket
+from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from voiceforge.speech.pipeline.channel import WindowAudio
+from voiceforge.speech.pipeline.plan import Plan
+from voiceforge.speech.pipeline.segments import Span, sentences, spread_words, with_confidences
+from voiceforge.speech.pipeline.trust import MIN_GAP_S, Account
+from voiceforge.speech.text.loops import strip_loops
+from voiceforge.speech.text.nonspeech import SpeechEvidence, is_invented
+from voiceforge.speech.transcript.types import Removal, Segment, Word
+from voiceforge.speech.vad.regions import Region
+
+_FEWEST_WORDS_PER_S = 0.6
+"""Slower than anybody speaks for long (about 2.5 words a second is usual): text was dropped."""
+_SPARSE_FROM_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Text of a part of the window, with the regions it was heard in. Times in recording seconds."""
+
+    start_sample: int
+    samples: Waveform
+    regions: tuple[Region, ...]
+    hypothesis: Hypothesis
+
+    @property
+    def words(self) -> int:
+        return sum(len(segment.text.split()) for segment in self.hypothesis.segments)
+
+
+class WindowSettler:
+    """Settles windows of one request in order; `account` collects coverage and removals."""
+
+    def __init__(self, ticket: Ticket, plan: Plan, aligner: Aligner | None, account: Account) -> None:
+        self._ticket = ticket
+        self._plan = plan
+        self._aligner = aligner
+        self._account = account
+
+    def settle(self, audio: WindowAudio, hypothesis: Hypothesis) -> list[Segment]:
+        """Final segments of the window, ids all 0, in time order."""
+        whole = _Piece(audio.window.start, audio.samples, audio.window.regions, hypothesis)
+        segments: list[Segment] = []
+        for piece in self._second_chance(whole):
+            segments += self._settle_piece(piece, audio.channel)
+        return segments
+
+    def _second_chance(self, piece: _Piece) -> list[_Piece]:
+        """The piece, or the pieces of it decoded apart where the first decode cannot be right: it went
+        round in a loop, or has no or hardly any words for the speech there is."""
+        speech_s = sum(region.samples for region in piece.regions) / SAMPLE_RATE_HZ
+        looped = self._loops(piece)
+        silent = piece.words == 0 and any(r.samples >= MIN_GAP_S * SAMPLE_RATE_HZ for r in piece.regions)
+        sparse = speech_s >= _SPARSE_FROM_S and piece.words < _FEWEST_WORDS_PER_S * speech_s
+        if not (looped or silent or sparse):
+            return [piece]
+        parts = self._decode_apart(piece)
+        better = (
+            not any(self._loops(part) for part in parts)
+            if looped
+            else sum(part.words for part in parts) > piece.words
+        )
+        return parts if better else [piece]
+
+    def _loops(self, piece: _Piece) -> bool:
+        seconds = len(piece.samples) / SAMPLE_RATE_HZ
+        return any(strip_loops(s.text, seconds).removed for s in piece.hypothesis.segments)
+
+    def _decode_apart(self, piece: _Piece) -> list[_Piece]:
+        """Each region by itself, a single one in two halves; half the air around goes to either side."""
+        regions = piece.regions
+        if len(regions) == 1 and regions[0].samples >= 4 * SAMPLE_RATE_HZ:
+            only = regions[0]
+            middle = (only.start + only.end) // 2
+            regions = (replace(only, end=middle), replace(only, start=middle))
+        end_sample = piece.start_sample + len(piece.samples)
+        edges = [(a.end + b.start) // 2 for a, b in zip(regions, regions[1:], strict=False)]
+        bounds = [piece.start_sample, *edges, end_sample]
+        parts = []
+        for i, region in enumerate(regions):
+            first, last = bounds[i], bounds[i + 1]
+            samples = piece.samples[first - piece.start_sample : last - piece.start_sample]
+            parts.append((first, samples, (region,), self._ticket.submit(samples, self._plan.decode)))
+        return [_Piece(first, samples, own, future.result()) for first, samples, own, future in parts]
+
+    def _settle_piece(self, piece: _Piece, channel: int) -> list[Segment]:
+        segments: list[Segment] = []
+        removed = False
+        for heard in piece.hypothesis.segments:
+            kept = self._without_inventions(piece, heard)
+            removed = removed or kept.text != heard.text
+            if kept.text:
+                segments += self._timed(piece, kept, channel)
+        for region in piece.regions:
+            start, end = region.start / SAMPLE_RATE_HZ, region.end / SAMPLE_RATE_HZ
+            with_text = any(s.start < end and s.end > start for s in segments)
+            self._account.spoken(start, end, with_text=with_text, removed=removed)
+        return segments
+
+    def _without_inventions(self, piece: _Piece, heard: HypothesisSegment) -> HypothesisSegment:
+        """The segment without loops and without text that nobody said; both are listed."""
+        offset = piece.start_sample / SAMPLE_RATE_HZ
+        seconds = len(piece.samples) / SAMPLE_RATE_HZ
+        start, end = offset + heard.start, offset + min(heard.end, seconds)
+        loops = strip_loops(heard.text, seconds)
+        self._account.removed += [Removal(start, end, text, "repetition_loop") for text in loops.removed]
+        if loops.removed:
+            heard = replace(heard, text=loops.kept, words=(), word_confidences=())
+        speech = [r for r in piece.regions if r.samples]
+        evidence = SpeechEvidence(
+            text=heard.text,
+            speech_s=sum(r.samples for r in speech) / SAMPLE_RATE_HZ,
+            speech_probability=max((r.probability for r in speech), default=0.0),
+            avg_logprob=heard.avg_logprob,
+            no_speech_prob=heard.no_speech_prob,
+        )
+        reason = is_invented(evidence) if heard.text else None
+        if reason is not None:
+            self._account.removed.append(Removal(start, end, heard.text, reason))
+            return replace(heard, text="", words=(), word_confidences=())
+        return heard
+
+    def _timed(self, piece: _Piece, heard: HypothesisSegment, channel: int) -> list[Segment]:
+        """Segments of one recognised stretch: the engine's own where it gives times, else cut at
+        sentence ends by the times of the words."""
+        offset = piece.start_sample / SAMPLE_RATE_HZ
+        seconds = len(piece.samples) / SAMPLE_RATE_HZ
+        has_own_times = heard.start > 0.0 or heard.end < seconds or len(piece.hypothesis.segments) > 1
+        template = Segment(
+            id=0,
+            start=offset + heard.start,
+            end=offset + min(heard.end, seconds),
+            text=heard.text,
+            avg_logprob=heard.avg_logprob,
+            no_speech_prob=heard.no_speech_prob,
+            channel=channel,
+            tokens=heard.tokens,
+            temperature=heard.temperature,
+            compression_ratio=heard.compression_ratio,
+        )
+        if heard.words or has_own_times:
+            words = tuple(replace(w, start=w.start + offset, end=w.end + offset) for w in heard.words)
+            if not words and self._plan.word_times != "none":
+                words = spread_words(heard.text, [Span(template.start, template.end)], heard.word_confidences)
+            return [replace(template, words=words)]
+        words = self._word_times(piece, heard)
+        groups = sentences(words)
+        return [
+            replace(
+                template,
+                start=group[0].start,
+                end=max(group[-1].end, group[0].start),
+                text=" ".join(word.text for word in group),
+                words=group if self._plan.word_times != "none" else (),
+                tokens=heard.tokens if len(groups) == 1 else (),
+            )
+            for group in groups
+        ]
+
+    def _word_times(self, piece: _Piece, heard: HypothesisSegment) -> tuple[Word, ...]:
+        offset = piece.start_sample / SAMPLE_RATE_HZ
+        if self._plan.word_times == "aligner" and self._aligner is not None:
+            aligned = self._aligner.align(piece.samples, heard.text)
+            moved = [replace(w, start=w.start + offset, end=w.end + offset) for w in aligned]
+            return with_confidences(moved, heard.word_confidences)
+        return spread_words(heard.text, _speech(piece), heard.word_confidences)
+
+
+def _speech(piece: _Piece) -> Sequence[Span]:
+    """Where speech is, in recording seconds; the whole piece where the VAD saw none."""
+    end_sample = piece.start_sample + len(piece.samples)
+    spans = [
+        Span(max(r.start, piece.start_sample) / SAMPLE_RATE_HZ, min(r.end, end_sample) / SAMPLE_RATE_HZ)
+        for r in piece.regions
+        if r.start < end_sample
+    ]
+    return spans or [Span(piece.start_sample / SAMPLE_RATE_HZ, end_sample / SAMPLE_RATE_HZ)]
