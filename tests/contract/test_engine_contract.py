@@ -44,7 +44,7 @@ def _moonshine(_: Path) -> Engine:
     return engine
 
 
-def _whisper(multilingual: bool, parallel_decodes: int = 1) -> Callable[[Path], Engine]:
+def _whisper(*, multilingual: bool, parallel_decodes: int) -> Callable[[Path], Engine]:
     def build(folder: Path) -> Engine:
         from voiceforge.speech.engines.whisper_ct2 import WhisperCt2
 
@@ -56,7 +56,7 @@ def _whisper(multilingual: bool, parallel_decodes: int = 1) -> Callable[[Path], 
 
 CASES = (
     Case("fake", lambda _: FakeEngine()),
-    Case("whisper_ct2", _whisper(multilingual=True), needs=("faster_whisper",)),
+    Case("whisper_ct2", _whisper(multilingual=True, parallel_decodes=1), needs=("faster_whisper",)),
     Case("whisper_ct2_en", _whisper(multilingual=False, parallel_decodes=2), needs=("faster_whisper",)),
     Case(
         "moonshine_ort",

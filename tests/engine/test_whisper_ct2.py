@@ -124,6 +124,14 @@ def test_a_model_of_one_language_is_not_asked_which(load: Load) -> None:
     assert hear(engine, hum(3.0)).language == Language("en", 1.0)
 
 
+@pytest.mark.parametrize(("threads", "decodes"), [(1, 1), (2, 2), (3, 2), (8, 4)])
+def test_the_cores_are_shared_out_among_decodes(tmp_path: Path, threads: int, decodes: int) -> None:
+    folder = build_tiny_whisper(tmp_path, multilingual=False)
+    engine = WhisperCt2(folder, REF, device=DeviceChoice("cpu", "int8", threads))
+    assert engine.capabilities.parallel_decodes == decodes
+    engine.close()
+
+
 def test_several_windows_are_answered_in_order(load: Load) -> None:
     hypotheses = load(end_s=8.0).decode([hum(1.0), hum(4.0), hum(2.5)], DecodeOptions())
     assert [hypothesis.segments[-1].end for hypothesis in hypotheses] == [1.0, 4.0, 2.5]

