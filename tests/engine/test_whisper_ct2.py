@@ -132,6 +132,10 @@ def test_the_cores_are_shared_out_among_decodes(tmp_path: Path, threads: int, de
     engine.close()
 
 
+def test_a_model_never_claims_a_language_without_a_token(load: Load) -> None:
+    assert load(languages=frozenset({"de", "yue"})).capabilities.languages == {"de"}
+
+
 def test_several_windows_are_answered_in_order(load: Load) -> None:
     hypotheses = load(end_s=8.0).decode([hum(1.0), hum(4.0), hum(2.5)], DecodeOptions())
     assert [hypothesis.segments[-1].end for hypothesis in hypotheses] == [1.0, 4.0, 2.5]

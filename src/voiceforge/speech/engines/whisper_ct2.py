@@ -102,7 +102,8 @@ class WhisperCt2:
         self._whisper: Any | None = loaded
         self._tokenizer = loaded.hf_tokenizer
         self._end_of_text: int = self._tokenizer.token_to_id("<|endoftext|>")
-        spoken = _languages(loaded) if languages is None else languages
+        known = _languages(loaded)
+        spoken = (known if languages is None else known & languages) or known
         self._only_language = next(iter(spoken)) if len(spoken) == 1 else None
         both: frozenset[Task] = frozenset(("transcribe", "translate"))
         self._capabilities = Capabilities(
