@@ -44,11 +44,12 @@ bench: $(STAMPS)/package $(STAMPS)/test ## Speed and accuracy over MANIFEST=file
 requirements: $(STAMPS)/dev ## Compile requirements/*.txt anew, within what pyproject.toml allows
 	@$(COMPILE) -o requirements/build.txt requirements/build.in
 	@$(COMPILE) -o $(STAMPS)/python312.txt requirements/python312.in
-	@sed -i -E '/^#/d; s/^([a-z0-9-]+==[^ ]+)/\1 ; python_version == "3.12"/' $(STAMPS)/python312.txt
+	@awk '/^[a-z]/ {keep = /^pocketsphinx==/; sub(/==[^ ]+/, "& ; python_version == \"3.12\"")} keep' \
+		$(STAMPS)/python312.txt > $(STAMPS)/python312.marked
 	@$(COMPILE) -o requirements/base.txt pyproject.toml
-	@cat $(STAMPS)/python312.txt >> requirements/base.txt
+	@cat $(STAMPS)/python312.marked >> requirements/base.txt
 	@$(COMPILE) --extra whisper --extra bench -o requirements/test.txt pyproject.toml requirements/test.in
-	@cat $(STAMPS)/python312.txt >> requirements/test.txt
+	@cat $(STAMPS)/python312.marked >> requirements/test.txt
 	@$(COMPILE) -o requirements/dev.txt requirements/dev.in
 
 examples: $(STAMPS)/package ## Write config.example.toml and the tables of docs/configuration.md anew
