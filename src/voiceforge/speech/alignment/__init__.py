@@ -1,0 +1,1 @@
+"""Waveform + text → word times, for engines that give none."""
