@@ -1,0 +1,1 @@
+"""What every HTTP surface shares: keys, uploads, errors, request ids, observation."""

@@ -1,0 +1,37 @@
+"""What the HTTP side needs to know, as one frozen value; `main` makes it from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voiceforge.speech.options import TranscribeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFeatures:
+    """Parts that can be switched off."""
+
+    openai_api: bool = True
+    metrics: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """
+    temp_dir: uploads lie here while they are worked on; it must exist and hold `max_upload_bytes`.
+    api_key: None leaves every path open.
+    defaults: what a request that names no option gets (limits, VAD thresholds, peak normalisation).
+    upload_idle_s: an upload that brings nothing for this long is given up.
+    ping_interval_s: a stream that has nothing to say sends a comment this often, so that no proxy
+        takes it for dead.
+    """
+
+    temp_dir: Path
+    version: str
+    api_key: str | None = field(default=None, repr=False)
+    max_upload_bytes: int = 2 * 1024**3
+    defaults: TranscribeOptions = field(default_factory=TranscribeOptions)
+    features: HttpFeatures = field(default_factory=HttpFeatures)
+    upload_idle_s: float = 60.0
+    ping_interval_s: float = 10.0

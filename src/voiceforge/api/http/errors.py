@@ -1,0 +1,173 @@
+"""Turns whatever goes wrong into the reply of the surface that was asked.
+
+Each surface brings an `ErrorSurface`: which paths are its own, one table from `ErrorKind` to HTTP status,
+and the body. Here is what they share: choosing the surface, the headers, and the boundary where an
+exception nobody expected becomes a plain 500.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from voiceforge.api.http.request_id import request_id_of
+from voiceforge.errors import ErrorKind, InvalidRequest, NotFound, VoiceForgeError
+
+_COMES_BACK = frozenset({ErrorKind.OVERLOADED, ErrorKind.UNAVAILABLE})
+_TOLD = "voiceforge.errors_told"
+CLIENT_GONE_STATUS = 499  # nginx's number; only logs and metrics ever see it
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class ErrorSurface(Protocol):
+    """How one surface words its errors."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def statuses(self) -> Mapping[ErrorKind, int]:
+        """The HTTP status of every kind."""
+        ...
+
+    def covers(self, path: str) -> bool: ...
+
+    def body(self, error: VoiceForgeError, status: int, request_id: str) -> Mapping[str, object]:
+        """The JSON document that tells the caller."""
+        ...
+
+    def headers(self, error: VoiceForgeError, status: int) -> Mapping[str, str]:
+        """Headers only this surface's clients look for."""
+        ...
+
+
+class Unexpected(VoiceForgeError):
+    """Stands in for an exception that is none of ours; tells the caller nothing about it."""
+
+
+def unexpected() -> VoiceForgeError:
+    return Unexpected(
+        "something went wrong on our side; the server's log has the details under this request id"
+    )
+
+
+class ErrorReplies:
+    """Picks the surface by path and makes its reply. The last surface takes what no other covers."""
+
+    def __init__(self, surfaces: Sequence[ErrorSurface]) -> None:
+        self._surfaces = tuple(surfaces)
+
+    def surface_for(self, path: str) -> ErrorSurface:
+        for surface in self._surfaces:
+            if surface.covers(path):
+                return surface
+        return self._surfaces[-1]
+
+    @staticmethod
+    def tell(scope: Scope, error: VoiceForgeError) -> None:
+        """Note an error as told to the caller, for metrics; `reply` does it by itself."""
+        scope.setdefault(_TOLD, []).append(error)
+
+    @staticmethod
+    def told(scope: Scope) -> tuple[VoiceForgeError, ...]:
+        return tuple(scope.get(_TOLD, ()))
+
+    def reply(
+        self,
+        scope: Scope,
+        error: VoiceForgeError,
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """`status` only where HTTP itself has the say (405); otherwise the surface's table decides."""
+        surface = self.surface_for(scope["path"])
+        code = surface.statuses[error.kind] if status is None else status
+        self.tell(scope, error)
+        # ASCII only: a message may quote what the caller sent, and JSON can carry what UTF-8 cannot.
+        return Response(
+            json.dumps(surface.body(error, code, request_id_of(scope))),
+            status_code=code,
+            media_type="application/json",
+            headers={**_shared_headers(error), **surface.headers(error, code), **(headers or {})},
+        )
+
+
+def _shared_headers(error: VoiceForgeError) -> dict[str, str]:
+    if error.kind in _COMES_BACK:
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s or 1.0)))}
+    if error.kind is ErrorKind.UNAUTHENTICATED:
+        return {"WWW-Authenticate": "Bearer"}
+    return {}
+
+
+def install_handlers(app: FastAPI, replies: ErrorReplies) -> None:
+    """Our own errors and the framework's, each answered in the shape of the surface that was asked."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, VoiceForgeError)
+        if error.kind is ErrorKind.INTERNAL:
+            log.error("request_failed", code=error.code, exc_info=error)
+        return replies.reply(request.scope, error)
+
+    async def frameworks(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        path = request.url.path
+        if error.status_code == 404:
+            return replies.reply(request.scope, NotFound(f"there is nothing at {path}"))
+        if error.status_code == 405:
+            found = InvalidRequest(f"{request.method} is not possible on {path}")
+        else:
+            found = InvalidRequest(str(error.detail))
+        return replies.reply(request.scope, found, status=error.status_code, headers=error.headers)
+
+    async def validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        name = str(first["loc"][-1]) if first["loc"] else None
+        return replies.reply(request.scope, InvalidRequest(f"{name}: {first['msg']}", field=name), status=422)
+
+    app.add_exception_handler(VoiceForgeError, ours)
+    app.add_exception_handler(HTTPException, frameworks)
+    app.add_exception_handler(RequestValidationError, validation)
+
+
+class ErrorBoundary:
+    """The last catch: what gets here is logged with the request id and answered without details."""
+
+    def __init__(self, app: ASGIApp, replies: ErrorReplies) -> None:
+        self._app = app
+        self._replies = replies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except ClientDisconnect:
+            log.info("client_gone")
+        except Exception as error:
+            log.exception("request_crashed")
+            if started:
+                raise  # the reply is half out: only cutting the connection tells the client
+            reply = self._replies.reply(scope, error if isinstance(error, VoiceForgeError) else unexpected())
+            await reply(scope, receive, send)

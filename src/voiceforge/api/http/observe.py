@@ -1,0 +1,64 @@
+"""Counts every request and writes one log line for it: template of the route, status, time; no content."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from voiceforge.api.http.errors import CLIENT_GONE_STATUS, ErrorReplies
+from voiceforge.telemetry.metrics import Metrics
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_UNKNOWN_ROUTE = "(none)"
+_METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
+
+
+class Observe:
+    def __init__(self, app: ASGIApp, metrics: Metrics, replies: ErrorReplies) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._replies = replies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        surface = self._replies.surface_for(scope["path"]).name
+        status = CLIENT_GONE_STATUS  # what stands if nothing is ever answered
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            with self._metrics.in_flight(surface):
+                await self._app(scope, receive, watched_send)
+        finally:
+            seconds = time.perf_counter() - started
+            # Clients choose methods and paths freely; label values must stay few.
+            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            route = route_template(scope)
+            self._metrics.observe_request(
+                surface=surface, route=route, method=method, status=status, seconds=seconds
+            )
+            for error in self._replies.told(scope):
+                self._metrics.observe_error(error.kind, error.code)
+            log.info(
+                "request",
+                method=method,
+                route=route,
+                status=status,
+                seconds=round(seconds, 4),
+                errors=[error.code for error in self._replies.told(scope)],
+            )
+
+
+def route_template(scope: dict[str, Any] | Scope) -> str:
+    return str(getattr(scope.get("route"), "path", _UNKNOWN_ROUTE))

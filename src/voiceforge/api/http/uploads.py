@@ -1,0 +1,273 @@
+"""Request bodies on their way in: multipart forms, raw audio, JSON; checked while they arrive.
+
+What enters is the request's byte stream, what leaves is `Fields` and at most one file on disk. The size
+limit bites at the byte that crosses it. Knows nothing of what the fields mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from voiceforge.api.http.forms import Fields
+from voiceforge.api.http.temp_files import RequestFiles, files_of
+from voiceforge.errors import EmptyAudio, InvalidRequest, UploadTooLarge
+
+FILE_FIELD = "file"
+_WRITE_BYTES = 1024 * 1024  # one hop to a thread per MiB costs nothing next to the decode
+_MAX_PARTS = 300
+_MAX_JSON_BYTES = 1024 * 1024
+# OpenAI's `known_speaker_references[]` are recordings inside text fields: four of 10 s as base64 fit.
+_MAX_TEXT_BYTES = 16 * 1024 * 1024
+_FORM_OVERHEAD_BYTES = _MAX_TEXT_BYTES + 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that has fully arrived; it is removed when the request is over."""
+
+    path: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    fields: Fields
+    upload: Upload | None
+
+
+def _too_large(limit_bytes: int) -> UploadTooLarge:
+    return UploadTooLarge(f"the upload is larger than {limit_bytes:,} bytes", field=FILE_FIELD)
+
+
+class _Spool:
+    """Collects bytes and writes them to a temp file in a thread, one MiB at a time."""
+
+    def __init__(self, files: RequestFiles, limit_bytes: int) -> None:
+        self._files = files
+        self._limit_bytes = limit_bytes
+        self._waiting = bytearray()
+        self._target: tuple[FileIO, Path] | None = None
+        self.size_bytes = 0
+
+    def take(self, data: bytes | memoryview) -> None:
+        self.size_bytes += len(data)
+        if self.size_bytes > self._limit_bytes:
+            raise _too_large(self._limit_bytes)
+        self._waiting += data
+
+    async def write_if_full(self) -> None:
+        if len(self._waiting) >= _WRITE_BYTES:
+            await self._write()
+
+    async def _write(self) -> FileIO:
+        if self._target is None:
+            self._target = await self._files.create_off_loop()
+        data, self._waiting = self._waiting, bytearray()
+        await asyncio.to_thread(_write_all, self._target[0], data)
+        return self._target[0]
+
+    async def finish(self) -> Upload:
+        if self.size_bytes == 0:
+            raise EmptyAudio("the upload is empty: it has 0 bytes", field=FILE_FIELD)
+        await self._write()
+        assert self._target is not None
+        return Upload(self._target[1], self.size_bytes)
+
+
+def _write_all(file: FileIO, data: bytearray) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+class Uploads:
+    """Reads bodies within one server's limits."""
+
+    def __init__(self, max_upload_bytes: int, idle_s: float) -> None:
+        self._max_upload_bytes = max_upload_bytes
+        self._idle_s = idle_s
+
+    async def form(self, request: Request, on_file: Callable[[Fields], None] | None = None) -> Form:
+        """Read a multipart form.
+
+        Args:
+            on_file: called with the fields so far when the file part begins; what it raises refuses
+                the upload before it has arrived.
+
+        Raises:
+            InvalidRequest: not multipart, broken, or with too many or too large text fields.
+            UploadTooLarge, EmptyAudio
+        """
+        boundary = parse_options_header(request.headers.get("content-type"))[1].get(b"boundary")
+        if not boundary:
+            raise InvalidRequest("the multipart body's Content-Type has no boundary")
+        self._check_declared(request, _FORM_OVERHEAD_BYTES)
+        reader = _FormReader(files_of(request.scope), self._max_upload_bytes, on_file)
+        try:
+            parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": reader.on_part_begin,
+                    "on_part_data": reader.on_part_data,
+                    "on_part_end": reader.on_part_end,
+                    "on_header_field": reader.on_header_field,
+                    "on_header_value": reader.on_header_value,
+                    "on_header_end": reader.on_header_end,
+                    "on_headers_finished": reader.on_headers_finished,
+                    "on_end": reader.on_end,
+                },
+            )
+            received = 0
+            async for chunk in self._chunks(request):
+                received += len(chunk)
+                if received > self._max_upload_bytes + _FORM_OVERHEAD_BYTES:
+                    raise _too_large(self._max_upload_bytes)
+                parser.write(chunk)
+                await reader.write_if_full()
+        except FormParserError as error:
+            raise InvalidRequest("the multipart body is malformed") from error
+        return await reader.finish()
+
+    async def raw(self, request: Request) -> Upload:
+        """Read a body that is the audio itself."""
+        self._check_declared(request, 0)
+        spool = _Spool(files_of(request.scope), self._max_upload_bytes)
+        async for chunk in self._chunks(request):
+            spool.take(chunk)
+            await spool.write_if_full()
+        return await spool.finish()
+
+    async def json_object(self, request: Request) -> dict[str, object]:
+        body = bytearray()
+        async for chunk in self._chunks(request):
+            body += chunk
+            if len(body) > _MAX_JSON_BYTES:
+                raise UploadTooLarge(f"the JSON body is larger than {_MAX_JSON_BYTES:,} bytes")
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest("the body is not JSON") from error
+        if not isinstance(value, dict):
+            raise InvalidRequest("the body is not a JSON object")
+        return value
+
+    def _check_declared(self, request: Request, overhead_bytes: int) -> None:
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_upload_bytes + overhead_bytes:
+            raise _too_large(self._max_upload_bytes)
+
+    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
+        stream = request.stream()
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    chunk = await anext(stream, None)
+            except TimeoutError:
+                raise InvalidRequest(f"the upload brought nothing for {self._idle_s:g} s") from None
+            if chunk is None:
+                return
+            if chunk:
+                yield chunk
+
+
+class _FormReader:
+    """The multipart parser's callbacks: one part at a time, text into memory, the file to its spool."""
+
+    def __init__(
+        self, files: RequestFiles, max_upload_bytes: int, on_file: Callable[[Fields], None] | None
+    ) -> None:
+        self._files = files
+        self._max_upload_bytes = max_upload_bytes
+        self._on_file = on_file
+        self._header_name = b""
+        self._header_value = b""
+        self._disposition = b""
+        self._parts = 0
+        self._name = ""
+        self._text = bytearray()
+        self._text_bytes = 0
+        self._take: Callable[[bytes | memoryview], None] = self._take_text
+        self._pairs: list[tuple[str, str]] = []
+        self._spool: _Spool | None = None
+        self._ended = False
+
+    def on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise InvalidRequest(f"the form has more than {_MAX_PARTS} parts")
+        self._disposition = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def on_header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def on_headers_finished(self) -> None:
+        options = parse_options_header(self._disposition)[1]
+        name = options.get(b"name")
+        if name is None:
+            raise InvalidRequest("a part of the form has no name")
+        self._name = _utf8(name, "a part's name")
+        if self._name == FILE_FIELD:
+            if self._spool is not None:
+                raise InvalidRequest("the form has more than one file", field=FILE_FIELD)
+            if self._on_file is not None:
+                self._on_file(Fields(self._pairs))
+            self._spool = _Spool(self._files, self._max_upload_bytes)
+            self._take = self._spool.take
+        elif b"filename" in options:
+            # Not read: a file under another name is a mistake to name, not a field to keep in memory.
+            raise InvalidRequest(
+                f"the file came as form field {self._name[:100]!r}; it is expected as {FILE_FIELD!r}",
+                field=FILE_FIELD,
+            )
+        else:
+            self._text = bytearray()
+            self._take = self._take_text
+
+    def _take_text(self, data: bytes | memoryview) -> None:
+        self._text_bytes += len(data)
+        if self._text_bytes > _MAX_TEXT_BYTES:
+            raise InvalidRequest(f"the form's text fields hold more than {_MAX_TEXT_BYTES:,} bytes")
+        self._text += data
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._take(memoryview(data)[start:end])
+
+    def on_part_end(self) -> None:
+        if self._name != FILE_FIELD:
+            self._pairs.append((self._name, _utf8(self._text, self._name[:100])))
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def write_if_full(self) -> None:
+        if self._spool is not None:
+            await self._spool.write_if_full()
+
+    async def finish(self) -> Form:
+        if not self._ended:
+            raise InvalidRequest("the multipart body ends before its closing boundary")
+        return Form(Fields(self._pairs), await self._spool.finish() if self._spool else None)
+
+
+def _utf8(data: bytes | bytearray, what: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{what} is not UTF-8 text") from None

@@ -1,0 +1,120 @@
+"""`POST /v1/transcriptions`, the plain `POST /transcribe`, and `GET /v1/models`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from voiceforge.api.http.config import HttpConfig
+from voiceforge.api.http.disconnect import while_connected
+from voiceforge.api.http.forms import FILE_SCHEMA, body_schema, query_parameters
+from voiceforge.api.http.uploads import FILE_FIELD
+from voiceforge.api.native import schemas
+from voiceforge.api.native.intake import RAW_TYPES, Reception
+from voiceforge.services.container import Services
+from voiceforge.services.models import ModelInfo
+
+
+def router(services: Services, config: HttpConfig) -> APIRouter:
+    routes = APIRouter()
+    reception = Reception(services.transcriptions, config)
+
+    @routes.post(
+        "/v1/transcriptions", tags=["Transcription"], **_documented(services.transcriptions.formats())
+    )
+    async def transcribe(request: Request) -> Response:
+        """Transcribe a recording: a form's `file`, the body itself, or a `url`."""
+        intake = await reception.receive(request)
+        transcript = await while_connected(request, services.transcriptions.transcribe(intake.work))
+        rendered = services.transcriptions.render(transcript, intake.format, words=intake.words)
+        return Response(rendered.body, media_type=rendered.media_type)
+
+    @routes.post("/transcribe", tags=["Transcription"], **_documented(None))
+    async def transcribe_plainly(request: Request) -> schemas.PlainOut:
+        """Transcribe a recording; takes the same options, answers with the text and little else."""
+        intake = await reception.receive(request)
+        transcript = await while_connected(request, services.transcriptions.transcribe(intake.work))
+        return schemas.PlainOut(
+            text=transcript.text,
+            language=transcript.language.code if transcript.language else None,
+            duration=round(transcript.duration, 3),
+            processing_s=round(transcript.processing_s, 3),
+            rtf=round(transcript.rtf, 4),
+        )
+
+    @routes.get("/v1/models", tags=["Models"])
+    def list_models(
+        available: Annotated[bool, Query(alias="all", description="Also list what could be pulled.")] = False,
+    ) -> schemas.ModelsOut:
+        """The installed models, in OpenAI's shape and with what we know besides."""
+        found = services.models.list() if available else services.models.installed()
+        return schemas.ModelsOut(data=[_model(info) for info in found])
+
+    @routes.get("/v1/models/{model_id:path}", tags=["Models"], responses=_MODEL_ERRORS)
+    def show_model(model_id: str) -> schemas.ModelOut:
+        """One model by its id or alias; ids may contain `/`."""
+        return _model(services.models.get(model_id))
+
+    return routes
+
+
+def _model(info: ModelInfo) -> schemas.ModelOut:
+    known = asdict(info)
+    return schemas.ModelOut(**{**known, "owned_by": info.family})
+
+
+_ERROR = {"model": schemas.ErrorOut}
+_MODEL_ERRORS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The API key is missing or wrong; in OpenAI's error shape."},
+    404: {"description": "There is no such model; in OpenAI's error shape."},
+}
+
+
+def _documented(formats: tuple[str, ...] | None) -> dict[str, Any]:
+    """The arguments that tell OpenAPI what FastAPI cannot see: bodies are read by hand, as they arrive.
+
+    formats: the output formats; None where the route's own return type documents the answer.
+    """
+    responses: dict[int, dict[str, Any]] = {
+        401: {**_ERROR, "description": "The API key is missing or wrong."},
+        404: {**_ERROR, "description": "No such model, or it is not installed."},
+        413: {**_ERROR, "description": "The upload is too large."},
+        422: {
+            **_ERROR,
+            "description": "An option or the recording is wrong; `field` and `choices` tell more.",
+        },
+        429: {**_ERROR, "description": "Too much is waiting; `Retry-After` says when to come back."},
+        500: {**_ERROR, "description": "Our fault; the log has more under the request id."},
+        502: {**_ERROR, "description": "The server of the `url` failed."},
+        503: {**_ERROR, "description": "Not ready yet; see `Retry-After`."},
+    }
+    documented: dict[str, Any] = {
+        "responses": responses,
+        "openapi_extra": {
+            "parameters": [p for p in query_parameters(schemas.Options) if p["name"] != "url"],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "multipart/form-data": {
+                        "schema": body_schema(schemas.Options, extra={FILE_FIELD: FILE_SCHEMA})
+                    },
+                    "application/json": {"schema": body_schema(schemas.Options, required=("url",))},
+                    **{kind: {"schema": FILE_SCHEMA} for kind in RAW_TYPES},
+                },
+            },
+        },
+    }
+    if formats is not None:
+        documented["response_class"] = Response
+        responses[200] = {
+            "model": schemas.TranscriptOut,
+            "description": f"The transcript; `format` is one of {', '.join(formats)}.",
+            "content": {
+                kind: {"schema": {"type": "string"}}
+                for kind in ("text/plain", "text/vtt", "application/x-subrip", "text/tab-separated-values")
+            },
+        }
+    return documented

@@ -1,0 +1,89 @@
+"""What the server says about itself: who it is, how it is, what it did."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from voiceforge.api.http.config import HttpConfig
+from voiceforge.api.native import schemas
+from voiceforge.services.container import Services
+from voiceforge.services.health import HealthReport
+
+_LINKS = {
+    "documentation": "/docs",
+    "openapi": "/openapi.json",
+    "transcriptions": "/v1/transcriptions",
+    "models": "/v1/models",
+    "health": "/health",
+    "stats": "/stats",
+}
+
+
+def router(services: Services, config: HttpConfig) -> APIRouter:
+    routes = APIRouter(tags=["System"])
+
+    @routes.get("/")
+    async def about() -> schemas.ServiceOut:
+        """Name, version, and where to go from here."""
+        return schemas.ServiceOut(name="VoiceForge", version=config.version, links=_LINKS)
+
+    @routes.get("/health", responses={503: {"model": schemas.HealthOut, "description": "Something failed."}})
+    def health() -> Response:
+        """Everything that is checked. 200 also where it is degraded."""
+        report = services.health.report()
+        return _reply(report, 503 if report.status == "failed" else 200)
+
+    @routes.get("/health/live")
+    async def live() -> dict[str, str]:
+        """The process runs. Orchestrators restart it when this does not answer."""
+        return {"status": "ok"}
+
+    @routes.get(
+        "/health/ready",
+        responses={503: {"model": schemas.HealthOut, "description": "Send requests elsewhere."}},
+    )
+    def ready() -> Response:
+        """Requests are welcome: the default model is loaded and the server is not stopping."""
+        report = services.health.ready()
+        return _reply(report, 200 if report.status == "ok" else 503)
+
+    @routes.get("/stats")
+    def stats() -> schemas.StatsOut:
+        """Counts since the start."""
+        services.engines.report_depths()
+        total = services.metrics.total
+        return schemas.StatsOut(
+            version=config.version,
+            uptime_s=round(services.health.ready().uptime_s, 3),
+            requests=int(total("requests")),
+            requests_in_flight=int(total("requests_in_flight")),
+            errors=int(total("errors")),
+            audio_seconds=round(total("audio_seconds"), 3),
+            queue_depth=int(total("queue_depth")),
+            models_loaded=sorted(services.engines.loaded()),
+        )
+
+    if config.features.metrics:
+
+        @routes.get("/metrics", response_class=Response)
+        def metrics() -> Response:
+            """Prometheus' text format."""
+            services.engines.report_depths()
+            body, content_type = services.metrics.exposition()
+            return Response(body, headers={"Content-Type": content_type})
+
+    return routes
+
+
+def _reply(report: HealthReport, status: int) -> JSONResponse:
+    document = schemas.HealthOut(
+        status=report.status,
+        version=report.version,
+        uptime_s=round(report.uptime_s, 3),
+        checks=[
+            schemas.CheckOut(name=check.name, status=check.status, detail=check.detail, data=dict(check.data))
+            for check in report.checks
+        ],
+    )
+    return JSONResponse(document.model_dump(), status)

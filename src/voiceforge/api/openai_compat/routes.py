@@ -1,0 +1,135 @@
+"""`POST /v1/audio/transcriptions` and `/v1/audio/translations` as OpenAI's clients call them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel
+
+from voiceforge.api.http.config import HttpConfig
+from voiceforge.api.http.disconnect import while_connected
+from voiceforge.api.http.forms import FILE_SCHEMA, Fields, body_schema, parse
+from voiceforge.api.http.uploads import FILE_FIELD, Upload, Uploads
+from voiceforge.api.openai_compat import schemas
+from voiceforge.api.openai_compat.convert import (
+    Wish,
+    json_document,
+    transcription_wish,
+    translation_wish,
+    verbose_document,
+)
+from voiceforge.api.openai_compat.stream import TranscriptStream
+from voiceforge.errors import InvalidRequest
+from voiceforge.services.container import Services
+from voiceforge.services.transcriptions import TranscribeRequest
+from voiceforge.speech.transcript import Transcript
+
+# OpenAI's name of a format, ours where it is another.
+_RENDERED = {"text": "txt", "srt": "srt", "vtt": "vtt"}
+
+
+def router(services: Services, config: HttpConfig) -> APIRouter:
+    routes = APIRouter(prefix="/v1/audio", tags=["OpenAI"])
+    uploads = Uploads(config.max_upload_bytes, config.upload_idle_s)
+
+    async def receive(request: Request) -> tuple[Fields, Upload]:
+        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            raise InvalidRequest("send the recording as multipart/form-data, in the field 'file'")
+        form = await uploads.form(request, on_file=refuse_unknown_model)
+        if form.upload is None:
+            raise InvalidRequest("the form has no file; send the recording as 'file'", field=FILE_FIELD)
+        return form.fields, form.upload
+
+    def refuse_unknown_model(fields: Fields) -> None:
+        """Before gigabytes arrive for it. The other fields may still follow the file."""
+        services.transcriptions.check(fields.text("model"), config.defaults)
+
+    def request_for(wish: Wish, upload: Upload) -> TranscribeRequest:
+        model = services.transcriptions.check(wish.model, wish.options)
+        return TranscribeRequest(source=upload.path, options=wish.options, model=model)
+
+    def answer(transcript: Transcript, wish: Wish) -> Response:
+        if wish.response_format == "json":
+            return JSONResponse(json_document(transcript, wish.notes).model_dump())
+        if wish.response_format == "verbose_json":
+            rendered = services.transcriptions.render(transcript, "verbose_json", words=wish.words)
+            return JSONResponse(verbose_document(rendered.body, transcript, wish))
+        rendered = services.transcriptions.render(transcript, _RENDERED[wish.response_format])
+        return PlainTextResponse(rendered.body, media_type=rendered.media_type)
+
+    @routes.post("/transcriptions", **_documented(schemas.TranscriptionFields, stream=True))
+    async def create_transcription(request: Request) -> Response:
+        """Transcribe a recording."""
+        fields, upload = await receive(request)
+        given = parse(schemas.TranscriptionFields, fields.as_input(schemas.TranscriptionFields))
+        wish = transcription_wish(given, config.defaults)
+        work = request_for(wish, upload)
+        if wish.stream:
+            return TranscriptStream(
+                services.transcriptions.events(work),
+                notes=wish.notes,
+                ping_interval_s=config.ping_interval_s,
+            )
+        return answer(await while_connected(request, services.transcriptions.transcribe(work)), wish)
+
+    @routes.post("/translations", **_documented(schemas.TranslationFields, stream=False))
+    async def create_translation(request: Request) -> Response:
+        """Transcribe a recording into English, whatever is spoken."""
+        fields, upload = await receive(request)
+        given = parse(schemas.TranslationFields, fields.as_input(schemas.TranslationFields))
+        wish = translation_wish(given, config.defaults)
+        work = request_for(wish, upload)
+        return answer(await while_connected(request, services.transcriptions.transcribe(work)), wish)
+
+    return routes
+
+
+def _documented(fields: type[BaseModel], *, stream: bool) -> dict[str, Any]:
+    """The arguments that tell OpenAPI what FastAPI cannot see: the form is read by hand, as it arrives."""
+    content: dict[str, Any] = {
+        "application/json": {
+            "schema": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/JsonOut"},
+                    {"$ref": "#/components/schemas/VerboseOut"},
+                ]
+            }
+        },
+        "text/plain": {"schema": {"type": "string"}},
+        "application/x-subrip": {"schema": {"type": "string"}},
+        "text/vtt": {"schema": {"type": "string"}},
+    }
+    if stream:
+        content["text/event-stream"] = {
+            "schema": {"type": "string", "description": "`data:` lines with TextDelta, at last TextDone."}
+        }
+    failure = {"model": schemas.ErrorOut}
+    return {
+        "response_class": Response,
+        "responses": {
+            200: {"description": "The transcript, in the shape `response_format` names.", "content": content},
+            400: {**failure, "description": "The request or the recording is malformed."},
+            401: {**failure, "description": "The API key is missing or wrong."},
+            404: {**failure, "description": "No such model, or it is not installed."},
+            413: {**failure, "description": "The upload is too large."},
+            422: {
+                **failure,
+                "description": "Something this server or model cannot do; `message` lists choices.",
+            },
+            429: {**failure, "description": "Too much is waiting; `Retry-After` says when to come back."},
+            500: {**failure, "description": "Our fault; the log has more under the `x-request-id`."},
+            503: {**failure, "description": "Not ready yet; see `Retry-After`."},
+        },
+        "openapi_extra": {
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "multipart/form-data": {
+                        "schema": body_schema(fields, extra={FILE_FIELD: FILE_SCHEMA}, required=(FILE_FIELD,))
+                    }
+                },
+            }
+        },
+    }
