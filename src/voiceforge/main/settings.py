@@ -156,8 +156,8 @@ class QueueSettings(Section):
         gt=0,
         description="Seconds of audio that may wait per model before requests are turned away.",
     )
-    max_wait_ms: int = Field(
-        default=5, ge=0, le=1000, description="How long a window waits for others to share its batch."
+    max_requests: int = Field(
+        default=256, ge=1, description="Requests waiting or running per model before others are turned away."
     )
 
 
@@ -219,16 +219,16 @@ class FetchSettings(Section):
 class SubtitleSettings(Section):
     """The shape of srt and vtt output."""
 
-    max_lines: int = Field(default=2, ge=1, le=4, description="Lines per cue.")
+    max_lines: int = Field(default=2, ge=1, le=10, description="Lines per cue.")
     max_line_chars: int = Field(default=42, ge=10, le=200, description="Characters per line.")
     max_chars_per_s: float = Field(
-        default=20.0, gt=0, description="Reading speed; a cue stays longer if there is room."
+        default=20.0, ge=1, le=1000, description="Reading speed; a cue stays longer if there is room."
     )
     min_duration_s: float = Field(
-        default=0.833, ge=0, description="Shortest cue (20 frames at 24 per second)."
+        default=0.8, ge=0, description="Shortest cue, where the next one leaves room."
     )
     max_duration_s: float = Field(default=7.0, gt=0, description="Longest cue.")
-    min_gap_s: float = Field(default=0.083, ge=0, description="Gap between cues (2 frames at 24 per second).")
+    min_gap_s: float = Field(default=0.08, ge=0, description="Gap between cues (2 frames at 25 per second).")
 
 
 class LogSettings(Section):
