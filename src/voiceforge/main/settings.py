@@ -225,10 +225,12 @@ class SubtitleSettings(Section):
         default=20.0, ge=1, le=1000, description="Reading speed; a cue stays longer if there is room."
     )
     min_duration_s: float = Field(
-        default=0.8, ge=0, description="Shortest cue, where the next one leaves room."
+        default=0.8, ge=0, le=10, description="Shortest cue, where the next one leaves room."
     )
-    max_duration_s: float = Field(default=7.0, gt=0, description="Longest cue.")
-    min_gap_s: float = Field(default=0.08, ge=0, description="Gap between cues (2 frames at 25 per second).")
+    max_duration_s: float = Field(default=7.0, ge=0.5, le=60, description="Longest cue.")
+    min_gap_s: float = Field(
+        default=0.08, ge=0, le=2, description="Gap between cues (2 frames at 25 per second)."
+    )
 
 
 class LogSettings(Section):
