@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from voiceforge.speech.engines.base import Capabilities
+from voiceforge.speech.engines.whisper_ct2 import BEST_WINDOW_S, LONGEST_WINDOW_S, MAX_KEYTERMS
 from voiceforge.speech.options import Task
 
 Family = Literal["moonshine", "whisper"]
@@ -26,26 +28,13 @@ UNKNOWN_LICENCE = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class CapabilitySummary:
-    """What can be said about a model before it is loaded; the engine's own `Capabilities` decide."""
-
-    tasks: tuple[Task, ...] = ("transcribe",)
-    word_times: bool = False
-    detects_language: bool = False
-    prompt: bool = False
-    keyterms: bool = False
-    temperature: bool = False
-    beam: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class CatalogEntry:
     """One set of weights.
 
-    languages: ISO 639-1 codes (639-3 where there is none); empty: only its files can tell.
     size_bytes: what a pull transfers; None where unknown.
     revision: commit the files are pinned to; `UNPINNED` follows the repository's main branch.
     source: distribution, hub repository or folder, as `origin` says.
+    capabilities: what it can do once loaded; None: only its files can tell.
     files, required: names in that repository that are wanted, and those it cannot do without.
         Alternatives are separated by `|`.
     extra: extra of the voiceforge distribution that brings the runtime; None: always there.
@@ -56,17 +45,21 @@ class CatalogEntry:
     title: str
     family: Family
     runtime: Runtime
-    languages: tuple[str, ...]
     size_bytes: int | None
     licence: str
     revision: str
     source: str
     origin: Origin
-    capabilities: CapabilitySummary
+    capabilities: Capabilities | None
     files: tuple[str, ...]
     required: tuple[str, ...]
     extra: str | None = None
     aliases: tuple[str, ...] = ()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes (639-3 where there is none), in order; empty: only its files can tell."""
+        return tuple(sorted(self.capabilities.languages)) if self.capabilities else ()
 
     @property
     def pinned(self) -> bool:
@@ -91,9 +84,9 @@ _WHISPER_CODES = (
     "hu hy id is it ja jv ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl "
     "ps pt ro ru sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo zh"
 )
-WHISPER_LANGUAGES = tuple(_WHISPER_CODES.split())
-WHISPER_V3_LANGUAGES = tuple(sorted((*WHISPER_LANGUAGES, "yue")))
-ENGLISH = ("en",)
+WHISPER_LANGUAGES = frozenset(_WHISPER_CODES.split())
+WHISPER_V3_LANGUAGES = WHISPER_LANGUAGES | {"yue"}
+ENGLISH = frozenset({"en"})
 
 RUNTIME_MODULES: Mapping[Runtime, str] = MappingProxyType(
     {"moonshine_ort": "onnxruntime", "whisper_ct2": "faster_whisper"}
@@ -106,7 +99,8 @@ _HUB_NAME = re.compile(
 )
 _PATH_STARTS = ("/", "./", "../", "~")
 
-_BOTH_TASKS: tuple[Task, ...] = ("transcribe", "translate")
+_TRANSCRIBE: frozenset[Task] = frozenset({"transcribe"})
+_BOTH_TASKS: frozenset[Task] = frozenset({"transcribe", "translate"})
 
 
 def _whisper(
@@ -114,7 +108,7 @@ def _whisper(
     repository: str,
     revision: str,
     size_bytes: int,
-    languages: tuple[str, ...],
+    languages: frozenset[str],
     *,
     translates: bool = True,
     aliases: tuple[str, ...] = (),
@@ -125,18 +119,20 @@ def _whisper(
         title=f"Whisper {size}",
         family="whisper",
         runtime="whisper_ct2",
-        languages=languages,
         size_bytes=size_bytes,
         licence="MIT",
         revision=revision,
         source=repository,
         origin="hub",
-        capabilities=CapabilitySummary(
-            tasks=_BOTH_TASKS if several and translates else ("transcribe",),
+        capabilities=Capabilities(
+            languages=languages,
+            longest_window_s=LONGEST_WINDOW_S,
+            best_window_s=BEST_WINDOW_S,
+            tasks=_BOTH_TASKS if several and translates else _TRANSCRIBE,
             word_times=True,
             detects_language=several,
             prompt=True,
-            keyterms=True,
+            max_keyterms=MAX_KEYTERMS,
             temperature=True,
             beam=True,
         ),
@@ -147,22 +143,23 @@ def _whisper(
     )
 
 
-# Repositories as faster_whisper/utils.py (1.2.1) names them. Each revision is the head of its main branch,
-# agreed on by several public lock files that pin the same repository (2026-11); sizes are sums over the
-# files we pull. A pull checks both: the hub must answer with this very commit, and each file with its hash.
+# Repositories as faster_whisper/utils.py (1.2.1) names them. Each revision is the commit on which several
+# public lock files for the same repository agree (looked up 2026-11); sizes are sums over the files we
+# pull. A pull relies on neither: the hub must know the commit, and every file has the hub's own hash.
 CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry(
         id="moonshine-tiny-en",
         title="Moonshine tiny (English)",
         family="moonshine",
         runtime="moonshine_ort",
-        languages=ENGLISH,
         size_bytes=43_943_830,
         licence="MIT",
         revision="0.0.49",
         source="moonshine-voice",
         origin="wheel",
-        capabilities=CapabilitySummary(),
+        capabilities=Capabilities(
+            languages=ENGLISH, longest_window_s=30.0, best_window_s=20.0, max_batch_rows=8
+        ),
         files=MOONSHINE_FILES,
         required=MOONSHINE_FILES,
         aliases=("moonshine", "moonshine-tiny"),
@@ -337,15 +334,12 @@ def _custom(name: str, source: str, revision: str, origin: Origin) -> CatalogEnt
         title=name,
         family="whisper",
         runtime="whisper_ct2",
-        languages=(),
         size_bytes=None,
         licence=UNKNOWN_LICENCE,
         revision=revision,
         source=source,
         origin=origin,
-        capabilities=CapabilitySummary(
-            word_times=True, prompt=True, keyterms=True, temperature=True, beam=True
-        ),
+        capabilities=None,
         files=WHISPER_FILES,
         required=WHISPER_REQUIRED,
         extra="whisper",
