@@ -56,7 +56,7 @@ examples: $(STAMPS)/package ## Write config.example.toml and the tables of docs/
 	@$(BIN)/python docs/generate.py
 
 docs: $(STAMPS)/dev examples ## Build the docs site into site/
-	@$(BIN)/mkdocs build --strict -q
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 clean: ## Remove .venv, stamps and caches
 	@rm -rf $(VENV) $(STAMPS) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

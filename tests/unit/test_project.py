@@ -58,12 +58,12 @@ def test_no_tracked_file_names_a_package_index_or_a_path_of_somebody_s_machine()
         + r"pi)\.org|\b(?:extra-)?index-url[ =]h|trusted-host[ =]\w"
     )
     homes = re.compile(
-        r"(?<![\w.~-])/(?:wo"
+        r"(?<![\w.~-])/(?:(?:wo"
         + r"rk|ro"
-        + r"ot|ho"
-        + r"me/(?!ada/|voiceforge\b)|Us"
+        + r"ot|Us"
         + r"ers|tm"
-        + r"p/lab)/\w"
+        + r"p/lab)/|ho"
+        + r"me/(?!ada/|voiceforge\b))\w"
     )
     found = [
         f"{name}: {match[0]}"
