@@ -452,6 +452,18 @@ async def test_a_folder_of_the_user_is_used_where_it_lies(store: DiskModelStore,
     assert (folder / "model.bin").exists()
 
 
+async def test_the_hubs_own_client_understands_this_server(server: HubServer) -> None:
+    """What we are tested against is the hub's API as its makers read it."""
+    library = pytest.importorskip("huggingface_hub")
+    client = library.HfApi(endpoint=server.endpoint, token=False)
+    info = await asyncio.to_thread(client.model_info, REPOSITORY, revision="main", files_metadata=True)
+    assert info.sha == COMMIT
+    large = next(file for file in info.siblings if file.rfilename == "model.bin")
+    assert large.lfs.sha256 == hashlib.sha256(FILES["model.bin"]).hexdigest()
+    small = next(file for file in info.siblings if file.rfilename == "config.json")
+    assert (small.blob_id, small.size) == (_blob_sha1(FILES["config.json"]), len(FILES["config.json"]))
+
+
 def test_the_hub_library_knows_the_public_address() -> None:
     pytest.importorskip("huggingface_hub")
     assert default_address().endpoint.startswith("https://")
