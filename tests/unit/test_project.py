@@ -57,14 +57,8 @@ def test_no_tracked_file_names_a_package_index_or_a_path_of_somebody_s_machine()
         + r"hosted|test\.py"
         + r"pi)\.org|\b(?:extra-)?index-url[ =]h|trusted-host[ =]\w"
     )
-    homes = re.compile(
-        r"(?<![\w.~-])/(?:(?:wo"
-        + r"rk|ro"
-        + r"ot|Us"
-        + r"ers|tm"
-        + r"p/lab)/|ho"
-        + r"me/(?!ada/|voiceforge\b))\w"
-    )
+    folders = "|".join(["work", "root", "Users", "tmp/lab"])
+    homes = re.compile(rf"(?<![\w.~-])/(?:(?:{folders})/|ho[m]e/(?!ada\b|voiceforge\b))\w")
     found = [
         f"{name}: {match[0]}"
         for name, text in tracked_texts().items()
