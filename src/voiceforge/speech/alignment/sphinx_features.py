@@ -56,9 +56,9 @@ class SphinxFeatures:
         power = (spectra.real**2 + spectra.imag**2).astype(np.float32)
         # einsum, not @: a BLAS product wakes a thread per core that goes on spinning after the work
         mel = np.einsum("tf,fm->tm", power, self._filters)
-        cepstra = np.einsum("tm,mc->tc", np.log(mel + np.float32(_FLOOR)), self._cosines)
-        centred: NDArray[np.float32] = np.ascontiguousarray(cepstra - cepstra.mean(axis=0), dtype=np.float32)
-        return centred
+        cepstra: NDArray[np.float32] = np.einsum("tm,mc->tc", np.log(mel + np.float32(_FLOOR)), self._cosines)
+        cepstra -= cepstra.mean(axis=0)
+        return np.ascontiguousarray(cepstra, dtype=np.float32)
 
 
 def _mel_filters() -> NDArray[np.float32]:
@@ -81,4 +81,5 @@ def _liftered_cosines() -> NDArray[np.float32]:
     cosines = np.cos(np.pi / _FILTERS * (np.arange(_FILTERS)[:, None] + 0.5) * order)
     cosines *= np.sqrt(2.0 / _FILTERS)
     cosines[:, 0] *= np.sqrt(0.5)
-    return (cosines * (1.0 + _LIFTER / 2.0 * np.sin(order * np.pi / _LIFTER))).astype(np.float32)
+    lifter = 1.0 + _LIFTER / 2.0 * np.sin(order * np.pi / _LIFTER)
+    return np.asarray(cosines * lifter, dtype=np.float32)
