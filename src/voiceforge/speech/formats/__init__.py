@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from voiceforge.errors import UnsupportedOption
-from voiceforge.speech.formats.format import Format, RenderOptions, SubtitleOptions
+from voiceforge.speech.formats.format import Format, RenderOptions
 from voiceforge.speech.formats.json import native_document, render_json
 from voiceforge.speech.formats.srt import render_srt
+from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.formats.tsv import render_tsv
 from voiceforge.speech.formats.txt import render_txt
 from voiceforge.speech.formats.verbose_json import render_verbose_json, verbose_document

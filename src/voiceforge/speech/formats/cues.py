@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from voiceforge.speech.formats.atoms import Atom, Voice, runs
-from voiceforge.speech.formats.format import SubtitleOptions
+from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.formats.times import to_ms
 from voiceforge.speech.transcript import Transcript
 
