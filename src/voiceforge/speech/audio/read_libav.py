@@ -1,0 +1,258 @@
+"""Everything else through libav (PyAV), and what libsndfile gives up on.
+
+The only module that imports av. Demuxers and decoders are allow-listed: a playlist, a session
+description or a concat script is not a recording, and none may make us open a second file or a
+connection. Undecodable packets are passed over, so damage costs the damaged part and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voiceforge.errors import NoAudioTrack, UnreadableAudio
+from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_shape, without_wild_values
+from voiceforge.speech.audio.promised import mp3_is_cut
+
+if TYPE_CHECKING:
+    from av import AudioFifo
+    from av.audio.frame import AudioFrame
+    from av.audio.layout import AudioLayout
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+
+_DEMUXERS = "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
+_DECODERS = (
+    "aac,aac_latm,ac3,eac3,alac,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,dca,flac,gsm,gsm_ms,"
+    "mp1,mp1float,mp2,mp2float,mp3,mp3float,opus,libopus,speex,libspeex,vorbis,libvorbis,wavpack,"
+    "wmav1,wmav2,wmapro,wmavoice,wmalossless,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_swf,"
+    "adpcm_yamaha,g722,g726,g726le,g723_1,g729,nellymoser,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,"
+    "pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_lxf,pcm_s8,pcm_s16be,pcm_s16le,pcm_s24be,pcm_s24le,"
+    "pcm_s32be,pcm_s32le,pcm_s64be,pcm_s64le,pcm_u8,pcm_s16be_planar,pcm_s16le_planar,"
+    "pcm_s24le_planar,pcm_s32le_planar,pcm_s8_planar"
+)
+_TRUSTED_DURATION = ("mov", "matroska", "wav", "flac", "aiff", "caf", "w64")
+"""Containers whose duration is written down; the others' is guessed from the bit rate."""
+_ENCRYPTED_TAGS = ("enca", "drms", "aavd", "p608")
+_BUFFER_BYTES = 1 << 16
+
+_SURROUND_WEIGHTS = {"FC": 1.0, "FL": 0.7071, "FR": 0.7071, "LFE": 0.0, "LFE2": 0.0}
+_SURROUND_REST = 0.5
+"""ITU-R BS.775 downmix: dialogue sits in the centre, effects at the back, no speech in the LFE channel."""
+
+
+class LibavReader:
+    """Args:
+        file: seekable, `size` bytes long; its name is kept from libav, which would go by it.
+
+    Raises: NotForThisReader; UnreadableAudio where it is sure that nobody reads this; NoAudioTrack.
+    """
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        import av
+
+        mp3_cut = mp3_is_cut(file, size)
+        try:
+            self._container: InputContainer = av.open(
+                _Nameless(file),
+                mode="r",
+                container_options={
+                    "format_whitelist": _DEMUXERS,
+                    "codec_whitelist": _DECODERS,
+                    "protocol_whitelist": "none",
+                },
+                metadata_errors="replace",
+                buffer_size=_BUFFER_BYTES,
+                io_open=_refuse_to_open,
+            )
+        except Exception as error:  # whatever libav says about foreign bytes, they are not audio we can use
+            raise NotForThisReader from error
+        try:
+            self._stream = self._choose_stream()
+            self.info = self._describe()
+        except BaseException:
+            self._container.close()
+            raise
+        self.duration_trusted = self.info.duration_s is not None and self.info.container in _TRUSTED_DURATION
+        self._mp3_cut = self.info.container == "mp3" and mp3_cut
+        self.truncated = False
+        self.unread = False
+
+    def pieces(self) -> Iterator[Pcm]:
+        """About a second each: decoders give frames of 20 ms, too small to resample one by one."""
+        gathered: _Gatherer | None = None
+        seconds = 0.0
+        broke_off = False
+        packets = iter(self._container.demux(self._stream))
+        while True:
+            try:
+                packet = next(packets, None)
+            except Exception:  # the container is damaged or cut here: keep what came before
+                broke_off = True
+                break
+            if packet is None:
+                break
+            try:
+                frames = packet.decode()
+            except Exception:  # noqa: S112  # one damaged packet; the next usually decodes
+                continue
+            for frame in frames:
+                if gathered is None or not gathered.take(frame):
+                    if gathered is not None:
+                        yield from gathered.drain()
+                    gathered = _Gatherer(frame)
+                seconds += frame.samples / gathered.rate_hz
+                if gathered.full:
+                    yield gathered.second()
+        if gathered is not None:
+            yield from gathered.drain()
+        self.truncated = broke_off or self._falls_short(seconds) or self._mp3_cut
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _choose_stream(self) -> AudioStream:
+        streams = self._container.streams
+        if not streams.audio:
+            raise NoAudioTrack(
+                "the file holds video but no audio track"
+                if streams.video
+                else "the file holds no audio track"
+            )
+        best = streams.best("audio")
+        allowed = _DECODERS.split(",")
+        usable = [
+            s
+            for s in sorted(streams.audio, key=lambda s: s != best)
+            if s.codec_context and s.codec_context.name in allowed
+        ]
+        if not usable:
+            raise UnreadableAudio(
+                f"the audio is in {_codec_of(streams.audio[0])}, which is not supported here"
+            )
+        return usable[0]
+
+    def _describe(self) -> AudioInfo:
+        stream, context = self._stream, self._stream.codec_context
+        if str(context.codec_tag).lower() in _ENCRYPTED_TAGS:
+            raise UnreadableAudio("the audio track is encrypted")
+        check_shape(context.sample_rate or 0, context.channels)
+        duration: float | None = None
+        if stream.duration and stream.time_base:
+            duration = float(stream.duration * stream.time_base)
+        elif self._container.duration:
+            duration = self._container.duration / 1_000_000
+        return AudioInfo(
+            container=self._container.format.name.split(",")[0],
+            codec=_codec_of(stream),
+            sample_rate_hz=context.sample_rate,
+            channels=context.channels,
+            duration_s=duration if duration and duration > 0 else None,
+            has_video=any(not _is_cover_art(s) for s in self._container.streams.video),
+        )
+
+    def _falls_short(self, seconds: float) -> bool:
+        """Clearly less was decoded than the container declares (padding and rounding left aside)."""
+        declared = self.info.duration_s
+        if declared is None or not self.duration_trusted:
+            return False
+        if self.info.has_video and not self._stream.duration:
+            return False  # it may be the picture's
+        return seconds < declared - max(0.25, 0.02 * declared)
+
+
+class _Gatherer:
+    """Collects equal frames in libav's own queue until they make a second.
+
+    Not done in numpy: the queue copies frame by frame in C, a third of the time.
+    """
+
+    def __init__(self, first: AudioFrame) -> None:
+        import av
+
+        self.rate_hz = first.sample_rate
+        layout = first.layout
+        check_shape(self.rate_hz, layout.nb_channels)
+        self._channels = layout.nb_channels
+        self._weights = _mono_weights(layout)
+        self._fifo: AudioFifo = av.AudioFifo()
+        if not self.take(first):
+            _cannot("decoded frames cannot be collected")
+
+    def take(self, frame: AudioFrame) -> bool:
+        """Adds the frame; False if it is of another rate, layout or sample format than those before."""
+        frame.pts = None
+        try:
+            self._fifo.write(frame)
+        except ValueError:
+            return False
+        return True
+
+    @property
+    def full(self) -> bool:
+        return bool(self._fifo.samples >= self.rate_hz)
+
+    def second(self) -> Pcm:
+        return self._as_pcm(self._fifo.read(self.rate_hz))
+
+    def drain(self) -> Iterator[Pcm]:
+        rest = self._fifo.read(0, partial=True)
+        if rest is not None and rest.samples:
+            yield self._as_pcm(rest)
+
+    def _as_pcm(self, frame: AudioFrame | None) -> Pcm:
+        if frame is None:
+            _cannot("decoded frames cannot be collected")
+        try:
+            values = frame.to_ndarray()
+        except Exception as error:
+            raise UnreadableAudio(f"samples of kind {frame.format.name} are not supported here") from error
+        by_channel = values if frame.format.is_planar else values.reshape(-1, self._channels).T
+        return Pcm(_to_float32(by_channel).T, self.rate_hz, self._weights)
+
+
+class _Nameless:
+    """A file without its name."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+def _refuse_to_open(*_: Any) -> NoReturn:
+    raise PermissionError("a recording may not open other files")
+
+
+def _cannot(why: str) -> NoReturn:
+    raise UnreadableAudio(why)
+
+
+def _to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Full scale → [-1, 1]."""
+    if values.dtype == np.uint8:
+        return (values.astype(np.float32) - np.float32(128)) * np.float32(1 / 128)
+    if np.issubdtype(values.dtype, np.integer):
+        return values * np.float32(1 / -float(np.iinfo(values.dtype).min))
+    return without_wild_values(values.astype(np.float32, copy=False))
+
+
+def _mono_weights(layout: AudioLayout) -> tuple[float, ...] | None:
+    names = [channel.name for channel in layout.channels]
+    if len(names) <= 2 or not {"FL", "FR"} <= set(names):
+        return None  # mono, stereo, or channels without places: microphones side by side
+    weights = [_SURROUND_WEIGHTS.get(name, _SURROUND_REST) for name in names]
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+def _codec_of(stream: Any) -> str:
+    context = stream.codec_context
+    return context.codec.canonical_name if context is not None else "an unknown codec"
+
+
+def _is_cover_art(stream: Any) -> bool:
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)

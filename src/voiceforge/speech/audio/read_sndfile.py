@@ -1,0 +1,141 @@
+"""WAV, AIFF, FLAC, MP3 and headerless PCM through libsndfile: the fastest where it applies.
+
+The only module that imports soundfile. It refuses what libsndfile reads less well than libav
+(more than two channels: it does not say which is which), and the caller then asks libav.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_shape, without_wild_values
+from voiceforge.speech.audio.promised import wav_is_cut
+from voiceforge.speech.options import RawEncoding, RawFormat
+
+if TYPE_CHECKING:
+    import soundfile
+
+_READ_S = 8
+_MAX_READ_FRAMES = 1 << 19
+_UNKNOWN_LENGTH = 1 << 62
+"""libsndfile's count for a FLAC whose header gives none is 2**63 - 1."""
+
+_CONTAINERS = {"WAVEX": "wav", "RF64": "wav"}
+_CODECS = {
+    "PCM_U8": "pcm_u8",
+    "PCM_S8": "pcm_s8",
+    "PCM_16": "pcm_s16",
+    "PCM_24": "pcm_s24",
+    "PCM_32": "pcm_s32",
+    "FLOAT": "pcm_f32",
+    "DOUBLE": "pcm_f64",
+    "ULAW": "pcm_mulaw",
+    "ALAW": "pcm_alaw",
+    "GSM610": "gsm_ms",
+    "MS_ADPCM": "adpcm_ms",
+    "IMA_ADPCM": "adpcm_ima_wav",
+    "MPEG_LAYER_III": "mp3",
+}
+_RAW: dict[RawEncoding, tuple[str, str]] = {
+    "s16le": ("PCM_16", "LITTLE"),
+    "f32le": ("FLOAT", "LITTLE"),
+    "mulaw": ("ULAW", "FILE"),
+    "alaw": ("ALAW", "FILE"),
+}
+
+
+class SndfileReader:
+    """Reads forward only.
+
+    soundfile seeks after every read of a seekable file. For FLAC that costs time, for MP3 it makes
+    the decoder lose the bits it carries from frame to frame; so the file says it cannot seek.
+
+    Args:
+        file: seekable, `size` bytes long; an unbuffered one is read natively, by its descriptor.
+
+    Raises: NotForThisReader; UnreadableAudio for a rate or channel count that no recording has.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, raw: RawFormat | None = None) -> None:
+        import soundfile
+
+        class ForwardOnly(soundfile.SoundFile):  # type: ignore[misc]  # soundfile carries no types
+            def seekable(self) -> bool:
+                return False
+
+        self._wav_cut = raw is None and wav_is_cut(file, size)
+        file.seek(0)
+        # Natively only where no Python buffer keeps its own idea of the position.
+        source = file.fileno() if isinstance(file, io.FileIO) else file
+        try:
+            if raw is None:
+                self._sound: soundfile.SoundFile = ForwardOnly(source, closefd=False)
+            else:
+                subtype, endian = _RAW[raw.encoding]
+                self._sound = ForwardOnly(
+                    source,
+                    samplerate=raw.sample_rate_hz,
+                    channels=raw.channels,
+                    format="RAW",
+                    subtype=subtype,
+                    endian=endian,
+                    closefd=False,
+                )
+        except Exception as error:  # whatever it says about foreign bytes, they are not for it
+            raise NotForThisReader from error
+        sound = self._sound
+        try:
+            check_shape(sound.samplerate, sound.channels)
+            if sound.channels > 2 and raw is None:
+                raise NotForThisReader
+        except BaseException:
+            self.close()
+            raise
+        self._declared = None if sound.frames >= _UNKNOWN_LENGTH else int(sound.frames)
+        self._compressed = sound.format in ("MP3", "FLAC")
+        self.info = AudioInfo(
+            container="raw" if raw else _CONTAINERS.get(sound.format, sound.format.lower()),
+            codec=_codec_name(sound.format, sound.subtype, sound.endian),
+            sample_rate_hz=sound.samplerate,
+            channels=sound.channels,
+            duration_s=None if self._declared is None else self._declared / sound.samplerate,
+        )
+        self.duration_trusted = self._declared is not None and sound.format != "MP3"
+        self._whole_numbers = sound.subtype.startswith("PCM_")
+        self.truncated = False
+        self.unread = False
+
+    def pieces(self) -> Iterator[Pcm]:
+        sound, rate = self._sound, self.info.sample_rate_hz
+        want = min(_READ_S * rate, _MAX_READ_FRAMES)
+        got = 0
+        broke_off = False
+        while True:
+            try:
+                samples = sound.read(want, dtype="float32", always_2d=True)
+            except Exception:  # libsndfile stops at the first damage; the frames before it were given out
+                broke_off = True
+                break
+            got += len(samples)
+            if len(samples):
+                yield Pcm(samples if self._whole_numbers else without_wild_values(samples), rate)
+            if len(samples) < want:
+                break
+        short = self._declared is not None and got < self._declared
+        self.truncated = broke_off or short or self._wav_cut
+        self.unread = self._compressed and (broke_off or short)
+
+    def close(self) -> None:
+        self._sound.close()
+
+
+def _codec_name(container: str, subtype: str, endian: str) -> str:
+    if container == "FLAC":
+        return "flac"
+    name = _CODECS.get(subtype, subtype.lower())
+    if name.startswith(("pcm_s16", "pcm_s24", "pcm_s32", "pcm_f")):
+        big = endian == "BIG" or (endian == "FILE" and container == "AIFF")
+        return name + ("be" if big else "le")
+    return name
