@@ -19,6 +19,7 @@ from voiceforge.api.http.temp_files import TempFiles
 from voiceforge.api.native import routes as native
 from voiceforge.api.native import system
 from voiceforge.api.native.errors import NativeErrors
+from voiceforge.api.openai_compat import models as openai_models
 from voiceforge.api.openai_compat import routes as openai
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.services.container import Services
@@ -37,6 +38,7 @@ def create_app(services: Services, config: HttpConfig, lifespan: Lifespan[FastAP
     install_handlers(app, replies)
     app.include_router(native.router(services, config))
     app.include_router(system.router(services, config))
+    app.include_router(openai_models.router(services.models))
     if config.features.openai_api:
         app.include_router(openai.router(services, config))
     install_docs(app)

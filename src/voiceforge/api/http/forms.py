@@ -95,31 +95,46 @@ def parse(model: type[M], given: Mapping[str, Any]) -> M:
 
 
 def _explained(model: type[BaseModel], error: ValidationError) -> InvalidRequest:
-    first = error.errors(include_url=False)[0]
-    where = [str(part) for part in first["loc"]]
-    name = where[0] if where else None
-    if first["type"] == "extra_forbidden":
+    # Where a value may be a word or a table, the complaint that goes deepest is about what was meant.
+    fault = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
+    where = [str(step)[:100] for step in fault["loc"]]
+    if not where:
+        return InvalidRequest(fault["msg"])
+    name = where[0]
+    if fault["type"] == "extra_forbidden":
         known = tuple(model.model_fields)
-        return UnsupportedOption(f"there is no option {(name or '')[:100]!r}", field=name, choices=known)
-    field = model.model_fields.get(name) if name else None
-    choices = choices_of(field) if field is not None else ()
-    if first["type"] == "literal_error" and choices:
+        return UnsupportedOption(f"there is no option {name!r}", field=name, choices=known)
+    choices = choices_of(model.model_fields[name]) if name in model.model_fields else ()
+    if fault["type"] == "literal_error" and choices:
         listed = ", ".join(choices)
-        shown = str(first["input"])[:100]
+        shown = str(fault["input"])[:100]
         return UnsupportedOption(f"{name} {shown!r} is not one of: {listed}", field=name, choices=choices)
-    message = first["msg"].removeprefix("Value error, ")
-    return InvalidRequest(f"{name}: {message}" if name else message, field=name)
+    inner = f"{where[-1]}: " if len(where) > 1 and not where[-1].isdecimal() else ""
+    return InvalidRequest(f"{name}: {inner}{fault['msg'].removeprefix('Value error, ')}", field=name)
 
 
 def body_schema(
     model: type[BaseModel], *, extra: Mapping[str, object] | None = None, required: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The JSON schema of a model, for OpenAPI's request bodies; `extra` properties come first."""
-    schema = model.model_json_schema()
+    whole = model.model_json_schema()
+    definitions = whole.pop("$defs", {})
+    schema: dict[str, Any] = _inlined(whole, definitions)
     schema["properties"] = {**(extra or {}), **schema.get("properties", {})}
     if required:
         schema["required"] = [*required, *schema.get("required", [])]
     return schema
+
+
+def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """The schema with its references replaced: OpenAPI would look for them at the document's root."""
+    if isinstance(node, dict):
+        if "$ref" in node:
+            return _inlined(definitions[node["$ref"].rpartition("/")[2]], definitions)
+        return {key: _inlined(child, definitions) for key, child in node.items()}
+    if isinstance(node, list):
+        return [_inlined(child, definitions) for child in node]
+    return node
 
 
 def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:

@@ -1,11 +1,10 @@
-"""`POST /v1/transcriptions`, the plain `POST /transcribe`, and `GET /v1/models`."""
+"""`POST /v1/transcriptions`, and the plain `POST /transcribe`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from voiceforge.api.http.config import HttpConfig
@@ -15,7 +14,6 @@ from voiceforge.api.http.uploads import FILE_FIELD
 from voiceforge.api.native import schemas
 from voiceforge.api.native.intake import RAW_TYPES, Reception
 from voiceforge.services.container import Services
-from voiceforge.services.models import ModelInfo
 
 
 def router(services: Services, config: HttpConfig) -> APIRouter:
@@ -45,32 +43,10 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
             rtf=round(transcript.rtf, 4),
         )
 
-    @routes.get("/v1/models", tags=["Models"])
-    def list_models(
-        available: Annotated[bool, Query(alias="all", description="Also list what could be pulled.")] = False,
-    ) -> schemas.ModelsOut:
-        """The installed models, in OpenAI's shape and with what we know besides."""
-        found = services.models.list() if available else services.models.installed()
-        return schemas.ModelsOut(data=[_model(info) for info in found])
-
-    @routes.get("/v1/models/{model_id:path}", tags=["Models"], responses=_MODEL_ERRORS)
-    def show_model(model_id: str) -> schemas.ModelOut:
-        """One model by its id or alias; ids may contain `/`."""
-        return _model(services.models.get(model_id))
-
     return routes
 
 
-def _model(info: ModelInfo) -> schemas.ModelOut:
-    known = asdict(info)
-    return schemas.ModelOut(**{**known, "owned_by": info.family})
-
-
 _ERROR = {"model": schemas.ErrorOut}
-_MODEL_ERRORS: dict[int | str, dict[str, Any]] = {
-    401: {"description": "The API key is missing or wrong; in OpenAI's error shape."},
-    404: {"description": "There is no such model; in OpenAI's error shape."},
-}
 
 
 def _documented(formats: tuple[str, ...] | None) -> dict[str, Any]:

@@ -175,31 +175,6 @@ class ErrorOut(BaseModel):
     error: ErrorDetail
 
 
-class ModelOut(BaseModel):
-    """OpenAI's four keys, and what we know besides."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str
-    title: str
-    family: str
-    runtime: str
-    languages: list[str]
-    size_bytes: int | None
-    licence: str
-    revision: str
-    installed: bool
-    loaded: bool
-    capabilities: dict[str, Any] | None
-    hint: str | None = Field(description="What to do when it is not installed.")
-
-
-class ModelsOut(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[ModelOut]
-
-
 class CheckOut(BaseModel):
     name: str
     status: Literal["ok", "degraded", "failed"]

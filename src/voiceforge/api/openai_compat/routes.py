@@ -89,27 +89,22 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
 def _documented(fields: type[BaseModel], *, stream: bool) -> dict[str, Any]:
     """The arguments that tell OpenAPI what FastAPI cannot see: the form is read by hand, as it arrives."""
     content: dict[str, Any] = {
-        "application/json": {
-            "schema": {
-                "anyOf": [
-                    {"$ref": "#/components/schemas/JsonOut"},
-                    {"$ref": "#/components/schemas/VerboseOut"},
-                ]
-            }
-        },
-        "text/plain": {"schema": {"type": "string"}},
-        "application/x-subrip": {"schema": {"type": "string"}},
-        "text/vtt": {"schema": {"type": "string"}},
+        kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/x-subrip", "text/vtt")
     }
     if stream:
+        events = [body_schema(event) for event in (schemas.TextDelta, schemas.TextDone)]
         content["text/event-stream"] = {
-            "schema": {"type": "string", "description": "`data:` lines with TextDelta, at last TextDone."}
+            "schema": {"anyOf": events, "description": "One per `data:` line; the last one is `done`."}
         }
     failure = {"model": schemas.ErrorOut}
     return {
         "response_class": Response,
         "responses": {
-            200: {"description": "The transcript, in the shape `response_format` names.", "content": content},
+            200: {
+                "model": schemas.JsonOut | schemas.VerboseOut,
+                "description": "The transcript, in the shape `response_format` names.",
+                "content": content,
+            },
             400: {**failure, "description": "The request or the recording is malformed."},
             401: {**failure, "description": "The API key is missing or wrong."},
             404: {**failure, "description": "No such model, or it is not installed."},

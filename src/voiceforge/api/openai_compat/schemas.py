@@ -7,6 +7,7 @@ their shape. Keys beginning with `x_` are ours: OpenAI's clients keep them as pl
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -194,3 +195,28 @@ class ErrorDetail(BaseModel):
 
 class ErrorOut(BaseModel):
     error: ErrorDetail
+
+
+class ModelOut(BaseModel):
+    """OpenAI's four keys, and what we know besides."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    title: str
+    family: str
+    runtime: str
+    languages: list[str]
+    size_bytes: int | None
+    licence: str
+    revision: str
+    installed: bool
+    loaded: bool
+    capabilities: Mapping[str, Any] | None
+    hint: str | None = Field(description="What to do when it is not installed.")
+
+
+class ModelsOut(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelOut]
