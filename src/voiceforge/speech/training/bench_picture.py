@@ -14,8 +14,8 @@ from voiceforge.speech.training.bench_report import BenchReport, ModelReport
 
 # Paul Tol's "bright" scheme: distinct for colour-blind readers and in print.
 _COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
-# Rates above 100 % are written, not drawn: one bad group would flatten all others.
-_HIGHEST_BAR = 1.0
+# Groups with fewer words than this do not set the scale: one bad clip would flatten all others.
+_WORDS_THAT_COUNT = 50
 
 
 def draw(report: BenchReport, path: Path) -> None:
@@ -53,17 +53,18 @@ def _draw_error_rates(axes: Any, models: Sequence[ModelReport]) -> None:
     kinds = sorted({kind for m in models for kind, t in m.by_kind.items() if t.score.words.reference})
     labels = ["all", *kinds]
     width = 0.8 / max(len(models), 1)
+    highest = _highest_bar(models)
     for index, model in enumerate(models):
         groups = [model.totals] + [model.by_kind.get(kind) for kind in kinds]
         for position, totals in enumerate(groups):
             rate = totals.score.words.rate if totals else None
             if rate is None:
                 continue
-            x = position + (index - (len(models) - 1) / 2) * width
-            axes.bar(x, 100 * min(rate, _HIGHEST_BAR), width * 0.92, color=_colour(index))
+            x, drawn = position + (index - (len(models) - 1) / 2) * width, min(100 * rate, highest)
+            axes.bar(x, drawn, width * 0.92, color=_colour(index))
             axes.annotate(
-                f"{100 * rate:.1f}",
-                (x, 100 * min(rate, _HIGHEST_BAR)),
+                f"{100 * rate:.1f}" if rate < 0.9995 else f"{100 * rate:.0f}",
+                (x, drawn),
                 textcoords="offset points",
                 xytext=(0, 2),
                 ha="center",
@@ -74,9 +75,16 @@ def _draw_error_rates(axes: Any, models: Sequence[ModelReport]) -> None:
     axes.set_xticks(range(len(labels)), [f"{label}\n{words[label]} words" for label in labels], fontsize=8)
     axes.set_ylabel("word error rate, %")
     axes.set_title("Errors by kind of recording (lower is better)", fontsize=10)
-    axes.margins(y=0.12)
-    _name_models(axes, models, [_label(m) for m in models])
+    axes.set_ylim(0, highest * 1.1)
+    _name_models(axes, models, [_label(m) for m in models], loc="upper right")
     _tidy(axes, "y")
+
+
+def _highest_bar(models: Sequence[ModelReport]) -> float:
+    """In percent; what is higher is cut there and has its number written on it."""
+    groups = [totals for model in models for totals in (model.totals, *model.by_kind.values())]
+    rates = [t.score.words.rate or 0.0 for t in groups if t.score.words.reference >= _WORDS_THAT_COUNT]
+    return min(100.0, max(1.0, 130 * max(rates, default=1.0)))
 
 
 def _draw_speed(axes: Any, models: Sequence[ModelReport]) -> None:
