@@ -1,0 +1,1 @@
+"""Recognised text → text a reader can trust: what is in it that nobody said."""
