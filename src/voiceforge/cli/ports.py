@@ -1,0 +1,78 @@
+"""What the commands need from the process they run in; `main` passes it in, so that nothing is built
+(or even imported) before a command asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from voiceforge.services.container import Services
+    from voiceforge.services.doctor import Doctor
+    from voiceforge.speech.options import TranscribeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the command line says about the settings.
+
+    config: the TOML file named there; None: the usual places.
+    overrides: settings by dotted name; None values count as not given.
+    quiet: only errors are logged.
+    """
+
+    config: Path | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Services in this process, ready to work.
+
+    defaults: what a request that names no option gets.
+    temp_dir: for what must become a file first; may have to be made.
+    """
+
+    services: Services
+    defaults: TranscribeOptions
+    temp_dir: Path
+
+
+class SettingRow(Protocol):
+    """One setting in force; secrets come masked."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """
+    workshop: builds the services and closes them again.
+    serve: runs the server until it is told to stop; `on_listening` gets its address once it answers.
+    All of them raise ConfigurationError where the settings cannot work.
+    """
+
+    version: Callable[[], str]
+    workshop: Callable[[Choices], AbstractContextManager[Workshop]]
+    serve: Callable[[Choices, Callable[[Listening], None]], None]
+    doctor: Callable[[Choices], Doctor]
+    setting_rows: Callable[[Choices], Sequence[SettingRow]]
+    example_config: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A server that answers. `model` may still be loading."""
+
+    url: str
+    model: str
+    protected: bool

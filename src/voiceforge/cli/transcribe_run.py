@@ -1,0 +1,243 @@
+"""Transcribes what the command line names: several inputs at a time, results in the order given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from voiceforge.cli.complaints import EXIT_FAILED, complain, is_broken_pipe, line_about, print_traceback
+from voiceforge.cli.inputs import Recording, Unusable, find_recordings, spool
+from voiceforge.cli.outputs import output_paths, write_whole
+from voiceforge.cli.ports import Workshop
+from voiceforge.cli.progress import Bar, Display, display
+from voiceforge.cli.words import duration_text, plural, speed_text
+from voiceforge.errors import ConfigurationError, UnsupportedOption
+from voiceforge.services.transcriptions import Source, TranscribeRequest, Transcriptions, UrlSource
+from voiceforge.speech.options import TranscribeOptions
+from voiceforge.speech.transcript.events import Finished, Progress
+from voiceforge.speech.transcript.types import Transcript
+
+_JSON = "application/json"
+# Formats that can be told apart when several follow each other; and the one that tells its own warnings.
+_IN_A_ROW = frozenset({"txt", "json", "verbose_json"})
+_TELLS_WARNINGS = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """inputs: as the user gave them. model None: the default one."""
+
+    inputs: tuple[str, ...]
+    model: str | None
+    options: TranscribeOptions
+    format: str
+    output_dir: Path | None = None
+    skip_existing: bool = False
+    jobs: int = 1
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """One of the two is there."""
+
+    transcript: Transcript | None = None
+    error: Exception | None = None
+
+
+async def carry_out(order: Order, workshop: Workshop, context: click.Context) -> int:
+    """Returns the exit code.
+
+    Raises:
+        VoiceForgeError: nothing was tried, because the order itself cannot be met.
+    """
+    transcriptions = workshop.services.transcriptions
+    if order.format not in transcriptions.formats():
+        raise UnsupportedOption(
+            f"unknown format {order.format!r}", field="format", choices=transcriptions.formats()
+        )
+    found = list(find_recordings(order.inputs))
+    several = len(order.inputs) > 1 or any(
+        not isinstance(item, Recording) or item.label not in order.inputs for item in found
+    )
+    if several and order.output_dir is None and order.format not in _IN_A_ROW:
+        raise UnsupportedOption(f"several inputs as {order.format} need --output-dir")
+    timed = transcriptions.timed_options(order.options, order.format)
+    order = replace(order, options=replace(order.options, words=timed))
+    model_id = transcriptions.check(order.model, order.options)
+
+    run = _Run(order, transcriptions, workshop.temp_dir, context, several)
+    for item in found:
+        if isinstance(item, Unusable):
+            run.refuse(item.label, item.reason)
+    recordings = [item for item in found if isinstance(item, Recording)]
+    if any(not isinstance(recording.place, Path) for recording in recordings):
+        _make_temp_dir(workshop.temp_dir)
+    if recordings:
+        # A model that cannot be loaded is one error, not one per input.
+        await asyncio.to_thread(transcriptions.preload, model_id)
+        await run.work(recordings)
+    return run.conclude()
+
+
+def _make_temp_dir(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            [f"{folder} cannot be made: {error.strerror}; set VOICEFORGE_DATA_DIR to a folder of yours"]
+        ) from error
+
+
+class _Run:
+    def __init__(
+        self,
+        order: Order,
+        transcriptions: Transcriptions,
+        temp_dir: Path,
+        context: click.Context,
+        several: bool,
+    ) -> None:
+        self._order = order
+        self._transcriptions = transcriptions
+        self._temp_dir = temp_dir
+        self._context = context
+        self._several = several
+        self._started = time.perf_counter()
+        self._failed = 0
+        self._done = 0
+        self._skipped = 0
+        self._audio_s = 0.0
+
+    def refuse(self, label: str, reason: str) -> None:
+        self._failed += 1
+        complain(f"{label}: {reason}")
+
+    async def work(self, recordings: Sequence[Recording]) -> None:
+        targets: Sequence[Path | None] = [None] * len(recordings)
+        if self._order.output_dir is not None:
+            extension = self._transcriptions.extension(self._order.format)
+            targets = output_paths(recordings, self._order.output_dir, extension)
+        pairs = list(zip(recordings, targets, strict=True))
+        if self._order.skip_existing:
+            wanted = [pair for pair in pairs if pair[1] is None or not pair[1].exists()]
+            self._skipped = len(pairs) - len(wanted)
+            pairs = wanted
+        free = asyncio.Semaphore(self._order.jobs)
+        with display(quiet=self._order.quiet) as screen:
+            overall = screen.bar("all", "files") if len(pairs) > 1 else None
+            tasks = [asyncio.create_task(self._one(recording, screen, free)) for recording, _ in pairs]
+            try:
+                for number, ((recording, target), task) in enumerate(zip(pairs, tasks, strict=True)):
+                    if overall is not None:
+                        overall.update(number, len(pairs))
+                    outcome = await task
+                    with screen.aside():
+                        self._tell(recording, target, outcome)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one(self, recording: Recording, screen: Display, free: asyncio.Semaphore) -> _Outcome:
+        async with free:
+            bar = screen.bar(recording.label, "audio")
+            try:
+                async with self._source(recording) as source:
+                    return _Outcome(transcript=await self._transcribe(source, bar))
+            except Exception as error:
+                return _Outcome(error=error)
+            finally:
+                bar.close()
+
+    async def _transcribe(self, source: Source, bar: Bar) -> Transcript:
+        request = TranscribeRequest(source, self._order.options, self._order.model)
+        async with contextlib.aclosing(self._transcriptions.events(request)) as events:
+            async for event in events:
+                if isinstance(event, Progress):
+                    bar.update(event.processed_s, event.duration_s)
+                elif isinstance(event, Finished):
+                    return event.transcript
+        raise RuntimeError("the transcription ended without a result")
+
+    @contextlib.asynccontextmanager
+    async def _source(self, recording: Recording) -> AsyncIterator[Source]:
+        if isinstance(recording.place, Path):
+            yield recording.place
+        elif recording.place is not None:
+            yield UrlSource(recording.place)
+        else:
+            if sys.stdin.isatty():
+                raise UnsupportedOption("nothing is piped into standard input")
+            with TemporaryDirectory(dir=self._temp_dir, prefix="stdin-") as folder:
+                target = Path(folder) / "audio"
+                await asyncio.to_thread(spool, sys.stdin.buffer, target)
+                yield target
+
+    def _tell(self, recording: Recording, target: Path | None, outcome: _Outcome) -> None:
+        transcript, error = outcome.transcript, outcome.error
+        if transcript is not None:
+            try:
+                self._deliver(recording, target, transcript)
+            except Exception as failure:
+                if is_broken_pipe(failure):
+                    raise
+                error = failure
+        if error is not None:
+            print_traceback(error, self._context)
+            self.refuse(recording.label, line_about(error))
+
+    def _deliver(self, recording: Recording, target: Path | None, transcript: Transcript) -> None:
+        order = self._order
+        rendered = self._transcriptions.render(transcript, order.format, words=order.options.words)
+        if target is not None:
+            write_whole(target, rendered.body)
+            speed = speed_text(transcript.duration, transcript.processing_s)
+            click.echo(f"{recording.label} -> {target}  {duration_text(transcript.duration)}  {speed}")
+        elif self._several and rendered.media_type == _JSON:
+            line = {"file": recording.label, **json.loads(rendered.body)}
+            click.echo(json.dumps(line, ensure_ascii=False))
+        else:
+            if self._several and not order.quiet:
+                click.echo(f"==> {recording.label} <==")
+            click.echo(rendered.body, nl=not rendered.body.endswith("\n"))
+            if self._several:
+                click.echo()
+        self._done += 1
+        self._audio_s += transcript.duration
+        if not order.quiet and order.format != _TELLS_WARNINGS:
+            _tell_doubts(recording.label, transcript)
+
+    def conclude(self) -> int:
+        if self._order.output_dir is not None:
+            elapsed = time.perf_counter() - self._started
+            parts = [plural(self._done, "file") + " transcribed"]
+            if self._skipped:
+                parts.append(f"{self._skipped} skipped")
+            if self._failed:
+                parts.append(f"{self._failed} failed")
+            click.echo(
+                f"{', '.join(parts)}: {duration_text(self._audio_s)} of audio in {duration_text(elapsed)} "
+                f"({speed_text(self._audio_s, elapsed)})"
+            )
+        return EXIT_FAILED if self._failed else 0
+
+
+def _tell_doubts(label: str, transcript: Transcript) -> None:
+    """What the reader of plain text could not know otherwise."""
+    for warning in transcript.warnings:
+        complain(f"{label}: warning: {warning.message}")
+    gaps = transcript.coverage.gaps
+    if gaps:
+        where = ", ".join(f"{gap.start:.1f}–{gap.end:.1f} s" for gap in gaps[:5])
+        more = f" and {len(gaps) - 5} more" if len(gaps) > 5 else ""
+        complain(f"{label}: warning: speech without text at {where}{more}")

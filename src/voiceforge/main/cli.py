@@ -1,0 +1,116 @@
+"""The process behind the command `voiceforge`: gives the command line what it needs, built on demand.
+
+Nothing heavy is imported before a command asks for it: `voiceforge --help` starts in an instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from voiceforge.cli.ports import Choices, Listening, Ports, SettingRow, Workshop
+from voiceforge.cli.root import root
+
+if TYPE_CHECKING:
+    from voiceforge.main.settings_loading import LoadedSettings
+    from voiceforge.services.doctor import Doctor
+
+
+def main() -> None:
+    root.main(
+        prog_name="voiceforge",
+        obj=Ports(
+            version=_version,
+            workshop=_workshop,
+            serve=_serve,
+            doctor=_doctor,
+            setting_rows=_setting_rows,
+            example_config=_example_config,
+        ),
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("voiceforge")
+
+
+def _load(choices: Choices) -> LoadedSettings:
+    from voiceforge.main.settings_loading import load_with_origins
+
+    return load_with_origins(choices.config, choices.overrides)
+
+
+@contextmanager
+def _workshop(choices: Choices) -> Iterator[Workshop]:
+    from voiceforge.main.build import build
+    from voiceforge.main.request_settings import temp_dir, transcribe_defaults
+
+    loaded = _load(choices)
+    _log_for_a_terminal(loaded, choices.quiet)
+    settings = loaded.settings
+    services = build(settings, version=_version(), any_folder=True)
+    try:
+        yield Workshop(services, transcribe_defaults(settings), temp_dir(settings))
+    finally:
+        services.engines.close(grace_s=0.0)
+        services.transcriptions.close()
+
+
+def _log_for_a_terminal(loaded: LoadedSettings, quiet: bool) -> None:
+    """A command speaks for itself: its log lines are only what is wrong, unless a level was asked for."""
+    from voiceforge.telemetry.logs import configure_logging
+
+    log = loaded.settings.log
+    asked = ("log", "level") in loaded.origins
+    level = "error" if quiet else log.level if asked else "warning"
+    configure_logging(level, "pretty" if log.format == "auto" else log.format)
+
+
+def _serve(choices: Choices, on_listening: Callable[[Listening], None]) -> None:
+    from voiceforge.main.serve import serve
+
+    serve(_load(choices).settings, version=_version(), on_listening=on_listening)
+
+
+def _doctor(choices: Choices) -> Doctor:
+    from voiceforge.main.build import build
+    from voiceforge.services.doctor import Doctor
+    from voiceforge.services.models import ModelSource
+    from voiceforge.speech.engines.base import Engine
+
+    loaded = _load(choices)
+    _log_for_a_terminal(loaded, choices.quiet)
+    settings = loaded.settings
+
+    def gpu_engine(source: ModelSource) -> Engine:
+        from voiceforge.speech.engines.device import choose_device
+        from voiceforge.speech.engines.registry import load_engine
+
+        files = source.installed.files
+        return load_engine(source.entry, files.path, files.revision, choose_device("cuda"))
+
+    return Doctor(
+        models=build(settings, version=_version(), any_folder=True).models,
+        data_dir=settings.data_dir,
+        address=(settings.server.host, settings.server.port),
+        gpu_engine=gpu_engine,
+    )
+
+
+def _setting_rows(choices: Choices) -> Sequence[SettingRow]:
+    from voiceforge.main.settings_text import describe
+
+    return describe(_load(choices))
+
+
+def _example_config() -> str:
+    from voiceforge.main.settings_text import example_toml
+
+    return example_toml()
+
+
+if __name__ == "__main__":
+    main()
