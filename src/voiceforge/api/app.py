@@ -1,12 +1,11 @@
 """Puts the surfaces and what they share into one ASGI application.
 
-Starting, loading models and draining belong to `main`; it passes a lifespan.
+Loading models, starting and draining belong to `main`.
 """
 
 from __future__ import annotations
 
 from fastapi import FastAPI
-from starlette.types import Lifespan
 
 from voiceforge.api.http.auth import ApiKey
 from voiceforge.api.http.config import HttpConfig
@@ -25,7 +24,7 @@ from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.services.container import Services
 
 
-def create_app(services: Services, config: HttpConfig, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+def create_app(services: Services, config: HttpConfig) -> FastAPI:
     replies = ErrorReplies((OpenAIErrors(), NativeErrors()))
     app = FastAPI(
         title="VoiceForge",
@@ -33,7 +32,6 @@ def create_app(services: Services, config: HttpConfig, lifespan: Lifespan[FastAP
         summary="Self-hosted speech-to-text.",
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan,
     )
     install_handlers(app, replies)
     app.include_router(native.router(services, config))

@@ -4,6 +4,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from voiceforge.api.http.config import HttpConfig
+
 GUARDED = ["/", "/stats", "/metrics", "/docs", "/openapi.json", "/v1/models", "/nowhere"]
 OPEN = ["/health", "/health/live", "/health/ready"]
 
@@ -71,7 +73,5 @@ async def test_without_a_key_set_everyone_comes_in(client):
     assert (await client.get("/v1/models")).status_code == 200
 
 
-def test_the_key_is_not_in_the_configs_repr(make_app, temp_dir):
-    from voiceforge.api.http.config import HttpConfig
-
+def test_the_key_is_not_in_the_configs_repr(temp_dir):
     assert "right-key" not in repr(HttpConfig(temp_dir=temp_dir, version="1", api_key="right-key"))

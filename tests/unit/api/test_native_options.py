@@ -2,10 +2,13 @@
 
 import json
 
+import httpx
 import pytest
 
+from voiceforge.api.http.config import HttpFeatures
+from voiceforge.api.native.schemas import TranscriptOut
 from voiceforge.services.transcriptions import UrlSource
-from voiceforge.speech.options import RawFormat
+from voiceforge.speech.options import AudioLimits, RawFormat, TranscribeOptions, VadOptions
 
 PATH = "/v1/transcriptions"
 EVERY_OPTION = {
@@ -160,6 +163,14 @@ async def test_a_file_and_a_url_at_once_are_refused(client):
     assert (reply.status_code, reply.json()["error"]["field"]) == (422, "url")
 
 
+async def test_urls_can_be_switched_off(make_app, scripted):
+    transport = httpx.ASGITransport(make_app(features=HttpFeatures(url_input=False)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        reply = await client.post(PATH, json={"url": "https://example.com/a.mp3"})
+    assert (reply.status_code, reply.json()["error"]["field"]) == (422, "url")
+    assert scripted.requests == []
+
+
 FORMATS = {
     "json": "application/json",
     "verbose_json": "application/json",
@@ -207,10 +218,6 @@ async def test_accept_without_anything_we_have_lists_what_there_is(client, scrip
 
 
 async def test_the_servers_defaults_hold_where_nothing_is_said(make_app, scripted):
-    import httpx
-
-    from voiceforge.speech.options import AudioLimits, TranscribeOptions, VadOptions
-
     defaults = TranscribeOptions(
         normalize_peak=False, limits=AudioLimits(0.2, 60.0), vad=VadOptions(threshold=0.7)
     )
@@ -237,8 +244,6 @@ async def test_the_simple_path_answers_with_the_text_and_little_else(client):
 
 
 async def test_the_native_result_has_the_documented_shape(client):
-    from voiceforge.api.native.schemas import TranscriptOut
-
     reply = await client.post(f"{PATH}?words=true", content=b"x")
     TranscriptOut.model_validate(json.loads(reply.content))
     assert [word["word"] for word in reply.json()["words"]][:2] == ["Hello", "there."]

@@ -1,7 +1,9 @@
 """OpenAI's fields as they really arrive, and what becomes of them."""
 
+import httpx
 import pytest
 
+from voiceforge.api.http.config import HttpFeatures
 from voiceforge.api.openai_compat.languages import code_of
 from voiceforge.speech.options import VadOptions
 
@@ -195,10 +197,6 @@ async def test_bodies_that_are_no_form_are_refused(client, content_type):
 
 
 async def test_the_openai_door_can_be_closed(make_app):
-    import httpx
-
-    from voiceforge.api.http.config import HttpFeatures
-
     app = make_app(features=HttpFeatures(openai_api=False, metrics=False))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         assert (await client.post(PATH, files={"file": b"x"})).status_code == 404

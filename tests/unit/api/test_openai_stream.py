@@ -1,6 +1,9 @@
 import asyncio
 import json
+import threading
 
+import httpx
+import openai
 import pytest
 
 from voiceforge.errors import EngineFailed, Overloaded, UnreadableAudio
@@ -72,8 +75,6 @@ async def test_an_error_in_the_middle_is_an_event(client, scripted, services, er
 
 
 async def test_comments_are_sent_while_nothing_happens(make_app, scripted):
-    import httpx
-
     quiet = asyncio.Event()
     sent: list[bytes] = []
 
@@ -126,3 +127,22 @@ async def test_events_are_drawn_by_one_task(client, scripted):
     scripted.script = script
     await stream(client)
     assert len(tasks) == 1
+
+
+def test_deltas_arrive_while_the_rest_is_still_being_decoded(serve, scripted):
+    heard = threading.Event()
+
+    async def script(request):
+        transcript = spoken("One.", "Two.")
+        yield SegmentReady(transcript.segments[0])
+        assert await asyncio.to_thread(heard.wait, 20), "the client never saw the first delta"
+        yield SegmentReady(transcript.segments[1])
+        yield Finished(transcript)
+
+    scripted.script = script
+    client = openai.OpenAI(base_url=f"{serve().url}/v1", api_key="none", max_retries=0)
+    received = []
+    for event in client.audio.transcriptions.create(model="fake", file=b"x", stream=True):
+        received.append(event)
+        heard.set()
+    assert [event.type for event in received] == ["transcript.text.delta"] * 2 + ["transcript.text.done"]

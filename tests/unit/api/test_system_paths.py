@@ -1,4 +1,6 @@
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
@@ -22,8 +24,6 @@ async def test_ready_only_with_the_default_model_and_until_drained(client, servi
 
 
 async def test_not_ready_and_failed_while_the_model_is_missing(scripted, tmp_path):
-    import httpx
-
     app = create_app(
         scripted_services(scripted, tmp_path, ready=False), HttpConfig(temp_dir=tmp_path, version="1")
     )
@@ -44,8 +44,6 @@ async def test_stats_count(client, services):
 
 
 async def test_metrics_are_in_prometheus_format(client):
-    from prometheus_client.parser import text_string_to_metric_families
-
     await client.post("/v1/transcriptions", content=b"x")
     reply = await client.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")

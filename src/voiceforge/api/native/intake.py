@@ -96,9 +96,10 @@ class Reception:
         return _Wish(given, replace(options, words=timed), output, model)
 
     def _intake(self, wish: _Wish, upload: Upload | None) -> Intake:
-        work = TranscribeRequest(
-            source=_source(wish.given.url, upload), options=wish.options, model=wish.model
-        )
+        url = wish.given.url
+        if url is not None and not self._config.features.url_input:
+            raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
+        work = TranscribeRequest(source=_source(url, upload), options=wish.options, model=wish.model)
         return Intake(work, wish.format, wish.given.words)
 
 
