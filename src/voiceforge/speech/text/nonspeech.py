@@ -30,17 +30,17 @@ class SpeechEvidence:
 
 @dataclass(frozen=True, slots=True)
 class InventionLimits:
-    """Where doubt is enough. Measured with Moonshine tiny on every Silero region of 230 clips: 312 regions
-    of speech, 60 seconds to 0.2 s long, and what noise, music and clicks left.
+    """Where doubt is enough. Measured with Moonshine tiny on the Silero regions of 230 clips: 312 of
+    speech, and the 6 that noise, hens and clicks left.
 
-    doubtful_speech: mean probability below which a stretch may be no voice. All but one of the false
-        regions lie below 0.70; so do 9 true ones, hence never a reason alone.
-    doubtful_logprob: the false ones said with doubt lie below -1.0 (at -1.07 to -1.82); of the true
-        ones, with a probability this low, only two, and neither had a right word. Also Whisper's limit.
+    doubtful_speech: mean probability below which a stretch may be no voice. The false regions of all
+        clips but one lie below 0.70; so do 8 true ones, hence never a reason alone.
+    doubtful_logprob: three of the false ones lie below -1.0; of the true ones with a probability that
+        low only two, and neither had a right word in it. Also Whisper's limit.
     doubtful_stock_logprob: the same for what models are known to say to noise (at -0.46 to -0.76);
         a real "Thank you." had -0.14.
-    fastest_letters_per_s, speech_margin_s: more letters than can be said in speech_s + the margin a
-        detector cuts off. True text has at most 16; "I think it's a good thing." on a click has 30.
+    fastest_letters_per_s, speech_margin_s: more letters than can be said in speech_s and the margin a
+        detector cuts off. True text has up to 16 (two mishearings more); a click had 30.
     hasty_logprob: how sure the recogniser must be for such text to stay.
     silent_probability: Whisper drops text with a no_speech_prob above 0.6 and an avg_logprob below -1.0
         (openai/whisper, transcribe.py; Radford et al. 2022, section 4.5).
