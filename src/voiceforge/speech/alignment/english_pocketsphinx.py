@@ -40,7 +40,7 @@ _CONTEXT_FRAMES = 3
 _GRAMMAR = "said"
 
 _LONGEST_S = 300.0
-"""Beyond, near 327 s, the library's 16-bit frame counts end; no window comes close."""
+"""Far beyond any engine's window; longer audio would hold a decoder for seconds on end."""
 
 
 @dataclass(frozen=True, slots=True)
