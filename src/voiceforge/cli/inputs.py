@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from voiceforge.errors import VoiceForgeError
@@ -30,13 +31,13 @@ class Recording:
     label: how messages name it.
     stem: what its output file is called, without extension.
     place: its file or URL; None: standard input.
-    folder: below which subfolder of the output it belongs (that of the folder it was found in).
+    folder: below which subfolder of the output it belongs; None: it was named itself, not found in a folder.
     """
 
     label: str
     stem: str
     place: Path | str | None
-    folder: PurePosixPath = field(default_factory=PurePosixPath)
+    folder: PurePosixPath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +96,15 @@ def _url_stem(url: str) -> str:
     return PurePosixPath(unquote(parts.path)).stem or parts.hostname or "url"
 
 
-def spool(stream: IO[bytes], target: Path) -> None:
-    """Copy all of a stream into a file.
+def spool_stdin(target: Path) -> None:
+    """Copy all of standard input into a file.
 
     Raises:
         VoiceForgeError: there is no room for it.
     """
     try:
-        with target.open("wb") as file:
+        # Past Python's buffer, whose lock would hold up the end of a process that stopped waiting for input.
+        with os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0) as stream, target.open("wb") as file:
             shutil.copyfileobj(stream, file, 1 << 20)
     except OSError as error:
         raise VoiceForgeError(f"standard input could not be kept: {error.strerror}") from error

@@ -76,6 +76,7 @@ def show(ctx: click.Context, model: str, as_json: bool, config: Path | None) -> 
     if as_json:
         click.echo(json.dumps({**_document(info), "default": info.id == default}, indent=2))
         return
+    capabilities = info.capabilities or {}
     rows = [
         ("id", info.id),
         ("title", info.title),
@@ -85,7 +86,10 @@ def show(ctx: click.Context, model: str, as_json: bool, config: Path | None) -> 
         ("licence", info.licence),
         ("revision", info.revision),
         ("languages", _languages(info, None)),
-        *((name.replace("_", " "), _capability(value)) for name, value in (info.capabilities or {}).items()),
+        *(
+            (name.replace("_", " "), _capability(name, value))
+            for name, value in (info.capabilities or {}).items()
+        ),
     ]
     if info.hint:
         rows.append(("to use it", info.hint))
@@ -160,8 +164,10 @@ def _languages(info: ModelInfo, most: int | None) -> str:
     return " ".join(info.languages)
 
 
-def _capability(value: object) -> str:
+def _capability(name: str, value: object) -> str:
     match value:
+        case False if name == "word_times":
+            return "by alignment"
         case bool():
             return "yes" if value else "no"
         case list() | tuple():

@@ -68,7 +68,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _place(recording: Recording, stem: str, extension: str) -> PurePosixPath:
-    return recording.folder / f"{stem}.{extension}"
+    return (recording.folder or PurePosixPath()) / f"{stem}.{extension}"
 
 
 def _free(recording: Recording, folder: Path, extension: str, taken: set[str]) -> Path:

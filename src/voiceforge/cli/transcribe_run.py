@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from voiceforge.cli.complaints import EXIT_FAILED, complain, is_broken_pipe, line_about, print_traceback
-from voiceforge.cli.inputs import Recording, Unusable, find_recordings, spool
+from voiceforge.cli.event_loop import in_background
+from voiceforge.cli.inputs import Recording, Unusable, find_recordings, spool_stdin
 from voiceforge.cli.outputs import output_paths, write_whole
 from voiceforge.cli.ports import Workshop
 from voiceforge.cli.progress import Bar, Display, display
@@ -67,7 +68,7 @@ async def carry_out(order: Order, workshop: Workshop, context: click.Context) ->
         )
     found = list(find_recordings(order.inputs))
     several = len(order.inputs) > 1 or any(
-        not isinstance(item, Recording) or item.label not in order.inputs for item in found
+        isinstance(item, Recording) and item.folder is not None for item in found
     )
     if several and order.output_dir is None and order.format not in _IN_A_ROW:
         raise UnsupportedOption(f"several inputs as {order.format} need --output-dir")
@@ -79,13 +80,16 @@ async def carry_out(order: Order, workshop: Workshop, context: click.Context) ->
     for item in found:
         if isinstance(item, Unusable):
             run.refuse(item.label, item.reason)
-    recordings = [item for item in found if isinstance(item, Recording)]
-    if any(not isinstance(recording.place, Path) for recording in recordings):
+    pairs = run.targets([item for item in found if isinstance(item, Recording)])
+    if any(not isinstance(recording.place, Path) for recording, _ in pairs):
         _make_temp_dir(workshop.temp_dir)
-    if recordings:
+    if pairs:
         # A model that cannot be loaded is one error, not one per input.
-        await asyncio.to_thread(transcriptions.preload, model_id)
-        await run.work(recordings)
+        # It loads beside the pipeline's own stages: both cores are idle now.
+        await asyncio.gather(
+            asyncio.to_thread(transcriptions.stages), asyncio.to_thread(transcriptions.preload, model_id)
+        )
+        await run.work(pairs)
     return run.conclude()
 
 
@@ -122,16 +126,21 @@ class _Run:
         self._failed += 1
         complain(f"{label}: {reason}")
 
-    async def work(self, recordings: Sequence[Recording]) -> None:
-        targets: Sequence[Path | None] = [None] * len(recordings)
-        if self._order.output_dir is not None:
-            extension = self._transcriptions.extension(self._order.format)
-            targets = output_paths(recordings, self._order.output_dir, extension)
-        pairs = list(zip(recordings, targets, strict=True))
-        if self._order.skip_existing:
-            wanted = [pair for pair in pairs if pair[1] is None or not pair[1].exists()]
-            self._skipped = len(pairs) - len(wanted)
-            pairs = wanted
+    def targets(self, recordings: Sequence[Recording]) -> list[tuple[Recording, Path | None]]:
+        """What is to be done, each with the file it goes into; None: standard output."""
+        if self._order.output_dir is None:
+            return [(recording, None) for recording in recordings]
+        extension = self._transcriptions.extension(self._order.format)
+        paths = output_paths(recordings, self._order.output_dir, extension)
+        skipped = {path for path in paths if self._order.skip_existing and path.exists()}
+        self._skipped = len(skipped)
+        return [
+            (recording, path)
+            for recording, path in zip(recordings, paths, strict=True)
+            if path not in skipped
+        ]
+
+    async def work(self, pairs: Sequence[tuple[Recording, Path | None]]) -> None:
         free = asyncio.Semaphore(self._order.jobs)
         with display(quiet=self._order.quiet) as screen:
             overall = screen.bar("all", "files") if len(pairs) > 1 else None
@@ -180,7 +189,7 @@ class _Run:
                 raise UnsupportedOption("nothing is piped into standard input")
             with TemporaryDirectory(dir=self._temp_dir, prefix="stdin-") as folder:
                 target = Path(folder) / "audio"
-                await asyncio.to_thread(spool, sys.stdin.buffer, target)
+                await in_background(spool_stdin, target)
                 yield target
 
     def _tell(self, recording: Recording, target: Path | None, outcome: _Outcome) -> None:
@@ -208,10 +217,8 @@ class _Run:
             click.echo(json.dumps(line, ensure_ascii=False))
         else:
             if self._several and not order.quiet:
-                click.echo(f"==> {recording.label} <==")
+                click.echo(("\n" if self._done else "") + f"==> {recording.label} <==")
             click.echo(rendered.body, nl=not rendered.body.endswith("\n"))
-            if self._several:
-                click.echo()
         self._done += 1
         self._audio_s += transcript.duration
         if not order.quiet and order.format != _TELLS_WARNINGS:
@@ -225,10 +232,11 @@ class _Run:
                 parts.append(f"{self._skipped} skipped")
             if self._failed:
                 parts.append(f"{self._failed} failed")
-            click.echo(
-                f"{', '.join(parts)}: {duration_text(self._audio_s)} of audio in {duration_text(elapsed)} "
-                f"({speed_text(self._audio_s, elapsed)})"
-            )
+            summary = ", ".join(parts)
+            if self._done:
+                summary += f": {duration_text(self._audio_s)} of audio in {duration_text(elapsed)}"
+                summary += f" ({speed_text(self._audio_s, elapsed)})"
+            click.echo(summary)
         return EXIT_FAILED if self._failed else 0
 
 
