@@ -28,6 +28,7 @@ MAX_GAIN_DB = 30.0
 LOOK_AHEAD_S = 30
 _STEP_SAMPLES = SAMPLE_RATE_HZ // 2
 """Gain is decided per half second counted from the start, whatever the blocks it came in."""
+_STEPS_AHEAD = LOOK_AHEAD_S * SAMPLE_RATE_HZ // _STEP_SAMPLES
 _SOUND_RMS = SILENCE_RMS
 """A half second below this is no sound to be lifted: noise of the converter, digital silence."""
 
@@ -110,8 +111,8 @@ class PeakNormalizer:
         whole = samples.shape[1] // _STEP_SAMPLES * _STEP_SAMPLES
         for start in range(0, whole, _STEP_SAMPLES):
             self._append(samples[:, start : start + _STEP_SAMPLES])
-        self._rest = samples[:, whole:].copy()
-        return list(self._ready(keep=2 * LOOK_AHEAD_S))
+        self._rest = samples[:, whole:].copy()  # not a view: it would keep the block alive
+        return list(self._ready(keep=_STEPS_AHEAD))
 
     def flush(self) -> list[NDArray[np.float32]]:
         """The end of the recording: everything still held back."""
@@ -120,7 +121,8 @@ class PeakNormalizer:
             self._rest = self._rest[:, :0]
         return list(self._ready(keep=0))
 
-    def _append(self, samples: NDArray[np.float32]) -> None:
+    def _append(self, view: NDArray[np.float32]) -> None:
+        samples = view.copy()
         self._waiting.append(
             _Step(
                 samples,
@@ -150,11 +152,11 @@ class PeakNormalizer:
         if gain is None:
             if not step.loud[row]:
                 return None
-            ahead = list(self._waiting)[index : index + 2 * LOOK_AHEAD_S - 1]
-            return min(self._max_gain, TARGET_PEAK / max(s.peak[row] for s in ahead))
-        if gain * step.peak[row] > 1.0:
-            return TARGET_PEAK / step.peak[row]
-        return gain
+            ahead = list(self._waiting)[index : index + _STEPS_AHEAD]
+            loudest: float = max(waiting.peak[row] for waiting in ahead)
+            return min(self._max_gain, TARGET_PEAK / loudest)
+        peak = step.peak[row]
+        return TARGET_PEAK / peak if gain * peak > 1.0 else gain
 
 
 def _scaled(

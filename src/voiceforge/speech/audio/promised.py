@@ -11,8 +11,8 @@ from typing import BinaryIO
 _UNSET_WAV_SIZES = frozenset({0, 0x7FFFFFFF, 0x80000000})
 _UNSET_WAV_SIZES_FROM = 0x7FFF0000 * 2
 """Writers that cannot seek back leave 0xFFFFFFFF, or that less a header (ffmpeg, sox, browsers)."""
-_TAG_BYTES = 4096
-"""What may follow the last MP3 frame: padding, an ID3v1 tag, a small APE tag."""
+_TRAILING_SHARE = 0.01
+"""A short tag may follow the last MP3 frame; where more does, mpg123 would complain on stderr."""
 _XING_HAS_FRAMES, _XING_HAS_BYTES = 0x1, 0x2
 
 
@@ -54,7 +54,7 @@ def mp3_is_cut(file: BinaryIO, size: int) -> bool:
 def mp3_is_whole(file: BinaryIO, size: int) -> bool:
     """The header's length and the file's agree: nothing is missing, nothing was joined on."""
     end = mp3_end(file)
-    return end is not None and end <= size <= end + _TAG_BYTES
+    return end is not None and end <= size <= end * (1 + _TRAILING_SHARE)
 
 
 def _after_id3(file: BinaryIO) -> int:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from voiceforge.errors import NoAudioTrack, UnreadableAudio
+from voiceforge.errors import NoAudioTrack, UnreadableAudio, VoiceForgeError
+from voiceforge.speech.audio.forgiving_file import ForgivingFile
 from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_shape, without_wild_values
 from voiceforge.speech.audio.promised import mp3_is_cut
 
@@ -36,7 +37,12 @@ _DECODERS = (
 )
 _TRUSTED_DURATION = ("mov", "matroska", "wav", "flac", "aiff", "caf", "w64")
 """Containers whose duration is written down; the others' is guessed from the bit rate."""
+_DECLARES_PADDING = ("mov", "ogg")
+_MAX_PADDING_S = 0.2
+"""Codecs fill their last frame; at 8 kHz an AAC frame is 128 ms."""
 _ENCRYPTED_TAGS = ("enca", "drms", "aavd", "p608")
+_MAX_PLANES = 8
+"""PyAV 18 crashes the process on frames from its queue that have more planes than this."""
 _BUFFER_BYTES = 1 << 16
 
 _SURROUND_WEIGHTS = {"FC": 1.0, "FL": 0.7071, "FR": 0.7071, "LFE": 0.0, "LFE2": 0.0}
@@ -46,7 +52,7 @@ _SURROUND_REST = 0.5
 
 class LibavReader:
     """Args:
-        file: seekable, `size` bytes long; its name is kept from libav, which would go by it.
+        file: seekable, `size` bytes long.
 
     Raises: NotForThisReader; UnreadableAudio where it is sure that nobody reads this; NoAudioTrack.
     """
@@ -57,7 +63,7 @@ class LibavReader:
         mp3_cut = mp3_is_cut(file, size)
         try:
             self._container: InputContainer = av.open(
-                _Nameless(file),
+                ForgivingFile(file, size),
                 mode="r",
                 container_options={
                     "format_whitelist": _DEMUXERS,
@@ -73,9 +79,12 @@ class LibavReader:
         try:
             self._stream = self._choose_stream()
             self.info = self._describe()
-        except BaseException:
+        except VoiceForgeError:
             self._container.close()
             raise
+        except Exception as error:  # PyAV on values it did not expect
+            self._container.close()
+            raise NotForThisReader from error
         self.duration_trusted = self.info.duration_s is not None and self.info.container in _TRUSTED_DURATION
         self._mp3_cut = self.info.container == "mp3" and mp3_cut
         self.truncated = False
@@ -83,9 +92,15 @@ class LibavReader:
 
     def pieces(self) -> Iterator[Pcm]:
         """About a second each: decoders give frames of 20 ms, too small to resample one by one."""
+        if self.info.container in _DECLARES_PADDING and self.info.duration_s:
+            return _without_padding(self._pieces(), self.info.duration_s)
+        return self._pieces()
+
+    def _pieces(self) -> Iterator[Pcm]:
         gathered: _Gatherer | None = None
         seconds = 0.0
         broke_off = False
+        odd_frame: UnreadableAudio | None = None
         packets = iter(self._container.demux(self._stream))
         while True:
             try:
@@ -100,6 +115,11 @@ class LibavReader:
             except Exception:  # noqa: S112  # one damaged packet; the next usually decodes
                 continue
             for frame in frames:
+                try:
+                    _check_frame(frame)
+                except UnreadableAudio as error:  # damage, unless it stays the only thing there is
+                    odd_frame = error
+                    continue
                 if gathered is None or not gathered.take(frame):
                     if gathered is not None:
                         yield from gathered.drain()
@@ -109,6 +129,8 @@ class LibavReader:
                     yield gathered.second()
         if gathered is not None:
             yield from gathered.drain()
+        elif odd_frame is not None:
+            raise odd_frame
         self.truncated = broke_off or self._falls_short(seconds) or self._mp3_cut
 
     def close(self) -> None:
@@ -137,7 +159,7 @@ class LibavReader:
 
     def _describe(self) -> AudioInfo:
         stream, context = self._stream, self._stream.codec_context
-        if str(context.codec_tag).lower() in _ENCRYPTED_TAGS:
+        if _tag_of(stream) in _ENCRYPTED_TAGS:
             raise UnreadableAudio("the audio track is encrypted")
         check_shape(context.sample_rate or 0, context.channels)
         duration: float | None = None
@@ -175,7 +197,6 @@ class _Gatherer:
 
         self.rate_hz = first.sample_rate
         layout = first.layout
-        check_shape(self.rate_hz, layout.nb_channels)
         self._channels = layout.nb_channels
         self._weights = _mono_weights(layout)
         self._fifo: AudioFifo = av.AudioFifo()
@@ -184,10 +205,12 @@ class _Gatherer:
 
     def take(self, frame: AudioFrame) -> bool:
         """Adds the frame; False if it is of another rate, layout or sample format than those before."""
+        if frame.layout.nb_channels != self._channels:
+            return False  # PyAV's queue does not check this, and reads memory that is not there
         frame.pts = None
         try:
             self._fifo.write(frame)
-        except ValueError:
+        except Exception:  # ValueError by its documentation; the next one may take it
             return False
         return True
 
@@ -214,12 +237,30 @@ class _Gatherer:
         return Pcm(_to_float32(by_channel).T, self.rate_hz, self._weights)
 
 
-class _Nameless:
-    """A file without its name."""
+def _check_frame(frame: AudioFrame) -> None:
+    channels = frame.layout.nb_channels
+    check_shape(frame.sample_rate, channels)
+    if channels > _MAX_PLANES and frame.format.is_planar:
+        raise UnreadableAudio(f"{channels} channels in this codec; at most {_MAX_PLANES} are read")
 
-    def __init__(self, file: BinaryIO) -> None:
-        file.seek(0)
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+def _without_padding(pieces: Iterator[Pcm], declared_s: float) -> Iterator[Pcm]:
+    """Drops what lies beyond the declared end, if it is so little that it can only be padding."""
+    beyond: list[Pcm] = []
+    beyond_s = seconds = 0.0
+    for pcm in pieces:
+        rate_hz = pcm.sample_rate_hz
+        inside = min(len(pcm.samples), max(0, round((declared_s - seconds) * rate_hz)))
+        seconds += len(pcm.samples) / rate_hz
+        if inside:
+            yield Pcm(pcm.samples[:inside], rate_hz, pcm.mono_weights)
+        if inside == len(pcm.samples):
+            continue
+        beyond.append(Pcm(pcm.samples[inside:], rate_hz, pcm.mono_weights))
+        beyond_s += (len(pcm.samples) - inside) / rate_hz
+        if beyond_s > _MAX_PADDING_S:
+            yield from beyond
+            beyond = []
 
 
 def _refuse_to_open(*_: Any) -> NoReturn:
@@ -250,6 +291,13 @@ def _mono_weights(layout: AudioLayout) -> tuple[float, ...] | None:
 def _codec_of(stream: Any) -> str:
     context = stream.codec_context
     return context.codec.canonical_name if context is not None else "an unknown codec"
+
+
+def _tag_of(stream: Any) -> str:
+    try:
+        return str(stream.codec_context.codec_tag).lower()
+    except UnicodeDecodeError:  # PyAV expects ASCII; WAV's tags are numbers
+        return ""
 
 
 def _is_cover_art(stream: Any) -> bool:

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
+from voiceforge.speech.audio.forgiving_file import ForgivingFile
 from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_shape, without_wild_values
 from voiceforge.speech.audio.promised import wav_is_cut
 from voiceforge.speech.options import RawEncoding, RawFormat
@@ -66,9 +67,10 @@ class SndfileReader:
                 return False
 
         self._wav_cut = raw is None and wav_is_cut(file, size)
-        file.seek(0)
         # Natively only where no Python buffer keeps its own idea of the position.
-        source = file.fileno() if isinstance(file, io.FileIO) else file
+        source: int | ForgivingFile = ForgivingFile(file, size)
+        if isinstance(file, io.FileIO):
+            source = file.fileno()
         try:
             if raw is None:
                 self._sound: soundfile.SoundFile = ForwardOnly(source, closefd=False)

@@ -24,6 +24,7 @@ class Capabilities:
     best_window_s: the length at which accuracy and speed are best; the planner aims at it.
     max_batch_rows: windows one `decode` call may bring; 1: no gain from batching.
     parallel_decodes: `decode` calls that may run at the same time (it must then be thread-safe).
+    segment_times: its segments have times of their own; otherwise one segment spans the window.
     max_keyterms: 0 where keyterms are not supported.
     """
 
@@ -31,6 +32,7 @@ class Capabilities:
     longest_window_s: float
     best_window_s: float
     tasks: frozenset[Task] = frozenset({"transcribe"})
+    segment_times: bool = False
     word_times: bool = False
     detects_language: bool = False
     prompt: bool = False
@@ -105,6 +107,7 @@ class Engine(Protocol):
 
         Raises:
             EngineFailed: the runtime broke on this input.
+            InvalidRequest: prompt or keyterms are longer than the model can take.
         """
         ...
 

@@ -262,7 +262,9 @@ class Batcher:
                 for item in running:
                     self._decode_running([item])
                 return
-            failure = error if isinstance(error, VoiceForgeError) else EngineFailed("the speech engine failed")
+            failure = (
+                error if isinstance(error, VoiceForgeError) else EngineFailed("the speech engine failed")
+            )
             failure.__cause__ = None if failure is error else error
             running[0].future.set_exception(failure)
         else:

@@ -129,6 +129,7 @@ def _whisper(
             longest_window_s=LONGEST_WINDOW_S,
             best_window_s=BEST_WINDOW_S,
             tasks=_BOTH_TASKS if several and translates else _TRANSCRIBE,
+            segment_times=True,
             word_times=True,
             detects_language=several,
             prompt=True,
@@ -158,7 +159,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         source="moonshine-voice",
         origin="wheel",
         capabilities=Capabilities(
-            languages=ENGLISH, longest_window_s=30.0, best_window_s=20.0, max_batch_rows=8
+            languages=ENGLISH, longest_window_s=30.0, best_window_s=12.0, max_batch_rows=8
         ),
         files=MOONSHINE_FILES,
         required=MOONSHINE_FILES,

@@ -74,7 +74,7 @@ class MoonshineOrt:
         self._capabilities = Capabilities(
             languages=frozenset({"en"}),
             longest_window_s=30.0,
-            best_window_s=20.0,
+            best_window_s=12.0,  # measured: 16 and 20 s cost speed and words (docs/benchmarks.md)
             max_batch_rows=8,
             parallel_decodes=parallel_decodes,
         )
@@ -96,6 +96,8 @@ class MoonshineOrt:
     def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
         from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
+        if not windows:
+            return []
         try:
             crosses = [self._encode(window) for window in windows]
             rows = [

@@ -111,6 +111,7 @@ class WhisperCt2:
             longest_window_s=LONGEST_WINDOW_S,
             best_window_s=BEST_WINDOW_S,
             tasks=(tasks or both) if loaded.model.is_multilingual else frozenset(("transcribe",)),
+            segment_times=True,
             word_times=_has_alignment_heads(model_path),
             detects_language=len(spoken) > 1,
             prompt=True,

@@ -12,6 +12,9 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from voiceforge.errors import Cancelled
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.audio.decode import AudioStream
@@ -30,8 +33,6 @@ from voiceforge.speech.transcript.types import Language, Segment, Transcript, Tr
 from voiceforge.speech.vad.regions import RegionDetector
 from voiceforge.speech.vad.silero import SileroModel, SpeechProbabilities
 
-_SILENCE_RMS = 0.001
-_CLIPPED_SHARE = 0.001
 _BATCHES_AHEAD = 2
 
 
@@ -82,7 +83,7 @@ class _Run:
         self._plan = plan
         self._account = Account()
         self._settler = WindowSettler(ticket, plan, stages.aligner, self._account)
-        self._meters = [LevelMeter() for _ in range(stream.channel_count)]
+        self._meter = LevelMeter(stream.channel_count)
         self._feeds = [self._feed(channel, stages) for channel in range(stream.channel_count)]
         self._in_flight: deque[_InFlight] = deque()
         capabilities = ticket.capabilities
@@ -94,12 +95,11 @@ class _Run:
     def events(self) -> Iterator[TranscribeEvent]:
         started = perf_counter()
         try:
-            for block in self._stream.blocks():
+            for block in self._levelled():
                 if self._ticket.cancelled:
                     raise Cancelled("the transcription was cancelled")
-                for channel, samples in enumerate(block):
-                    self._meters[channel].push(samples)
-                    self._submit(self._feeds[channel].push(samples))
+                for feed, samples in zip(self._feeds, block, strict=True):
+                    self._submit(feed.push(samples))
                 yield from self._settle_ready()
             for feed in self._feeds:
                 self._submit(feed.flush())
@@ -113,6 +113,15 @@ class _Run:
             yield from map(SegmentReady, self._segments)
         yield Finished(self._transcript(perf_counter() - started))
 
+    def _levelled(self) -> Iterator[NDArray[np.float32]]:
+        """The blocks of the stream, measured, then brought to full scale if that is wanted."""
+        normalizer = PeakNormalizer(self._stream.channel_count) if self._options.normalize_peak else None
+        for block in self._stream.blocks():
+            self._meter.update(block)
+            yield from [block] if normalizer is None else normalizer.push(block)
+        if normalizer is not None:
+            yield from normalizer.flush()
+
     @property
     def _split(self) -> bool:
         return self._options.channels == "split"
@@ -124,7 +133,6 @@ class _Run:
         target = min(int(capabilities.best_window_s * SAMPLE_RATE_HZ), longest)
         return ChannelFeed(
             channel,
-            normalizer=PeakNormalizer() if self._options.normalize_peak else None,
             probabilities=SpeechProbabilities(stages.vad),
             detector=RegionDetector(self._options.vad, target),
             rule=PackingRule(target_samples=target, padding_samples=padding),
@@ -189,14 +197,18 @@ class _Run:
 
     def _warnings(self) -> tuple[TranscriptWarning, ...]:
         found = list(self._plan.warnings)
-        if all(meter.rms < _SILENCE_RMS for meter in self._meters):
-            found.append(TranscriptWarning("silence", "the recording is silent or nearly so (RMS below 0.001)"))
+        if all(level.silent for level in self._meter.levels):
+            found.append(
+                TranscriptWarning("silence", "the recording is silent or nearly so (RMS below 0.001)")
+            )
         if self._account.speech_s == 0.0:
             found.append(TranscriptWarning("no_speech", "no speech was found"))
-        if any(meter.clipped > _CLIPPED_SHARE for meter in self._meters):
+        if any(level.clipped for level in self._meter.levels):
             found.append(TranscriptWarning("clipping", "the recording is clipped; words may be lost"))
         if self._stream.truncated:
-            found.append(TranscriptWarning("truncated", "the file ends in the middle; only its first part was read"))
+            found.append(
+                TranscriptWarning("truncated", "the file ends in the middle; only its first part was read")
+            )
         if self._plan.word_times == "estimate":
             found.append(TranscriptWarning("words_estimated", "word times are estimated for this language"))
         return tuple(found)

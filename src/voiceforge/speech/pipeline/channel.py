@@ -1,4 +1,4 @@
-"""One channel on its way from samples to windows: level, VAD, packing, and no more audio kept than
+"""One channel on its way from samples to windows: VAD, packing, and no more audio kept than
 the next window can need."""
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voiceforge.speech.audio.level import PeakNormalizer
 from voiceforge.speech.audio.waveform import Waveform
 from voiceforge.speech.pipeline.windows import PackingRule, Window, WindowPlanner
 from voiceforge.speech.vad.regions import RegionDetector
@@ -30,13 +29,11 @@ class ChannelFeed:
         self,
         channel: int,
         *,
-        normalizer: PeakNormalizer | None,
         probabilities: SpeechProbabilities,
         detector: RegionDetector,
         rule: PackingRule,
     ) -> None:
         self._channel = channel
-        self._normalizer = normalizer
         self._probabilities = probabilities
         self._detector = detector
         self._planner = WindowPlanner(rule)
@@ -45,20 +42,7 @@ class ChannelFeed:
         self._kept_from = 0
         self._received = 0
 
-    def push(self, samples: Waveform) -> list[WindowAudio]:
-        blocks = [samples] if self._normalizer is None else self._normalizer.push(samples)
-        return [audio for block in blocks for audio in self._take(block)]
-
-    def flush(self) -> list[WindowAudio]:
-        """The channel is over: the windows that are left."""
-        tail = [] if self._normalizer is None else self._normalizer.flush()
-        ready = [audio for block in tail for audio in self._take(block)]
-        regions = self._detector.push(self._probabilities.flush()) + self._detector.flush()
-        windows = self._planner.push(regions, self._detector.position)
-        windows += self._planner.flush(self._received)
-        return ready + [self._cut(window) for window in windows]
-
-    def _take(self, block: Waveform) -> list[WindowAudio]:
+    def push(self, block: Waveform) -> list[WindowAudio]:
         self._kept.append(block)
         self._received += len(block)
         regions = self._detector.push(self._probabilities.push(block))
@@ -66,6 +50,13 @@ class ChannelFeed:
         ready = [self._cut(window) for window in windows]
         self._forget()
         return ready
+
+    def flush(self) -> list[WindowAudio]:
+        """The channel is over: the windows that are left."""
+        regions = self._detector.push(self._probabilities.flush()) + self._detector.flush()
+        windows = self._planner.push(regions, self._detector.position)
+        windows += self._planner.flush(self._received)
+        return [self._cut(window) for window in windows]
 
     def _cut(self, window: Window) -> WindowAudio:
         joined = np.concatenate(self._kept) if len(self._kept) > 1 else self._kept[0]

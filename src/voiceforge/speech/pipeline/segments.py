@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 from voiceforge.speech.transcript.types import Word
 
-_SENTENCE_END = re.compile(r"[.?!…。？！]['\"”’)\]]*$")  # noqa: RUF001 - full-width marks end sentences, too
-_NO_SENTENCE_END = re.compile(r"^(?:mr|mrs|ms|dr|st|prof|sr|jr|vs|no|gen|col|capt|rev|hon|[a-z])\.$", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.?!…。？！]['\"”’)\]]*$")
+_NO_SENTENCE_END = re.compile(
+    r"^(?:mr|mrs|ms|dr|st|prof|sr|jr|vs|no|gen|col|capt|rev|hon|[a-z])\.$", re.IGNORECASE
+)
 _LONG_PAUSE_S = 1.0
 _LONGEST_SEGMENT_S = 12.0
-_NATURAL_BREAK = re.compile(r"[,;:，、；：]['\"”’)\]]*$")  # noqa: RUF001
+_NATURAL_BREAK = re.compile(r"[,;:，、；：]['\"”’)\]]*$")
 
 
 @dataclass(frozen=True, slots=True)

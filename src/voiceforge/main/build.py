@@ -1,0 +1,113 @@
+"""Wires everything, once: settings in, the services of a process out."""
+
+from __future__ import annotations
+
+from voiceforge.infra.fetch.base import Fetcher
+from voiceforge.infra.modelstore.disk import DiskModelStore
+from voiceforge.infra.modelstore.hub import Hub, HubAddress
+from voiceforge.main.request_settings import temp_dir
+from voiceforge.main.settings import Settings
+from voiceforge.services.container import Services
+from voiceforge.services.engine_room import EngineRoom
+from voiceforge.services.health import Health
+from voiceforge.services.models import Models
+from voiceforge.services.transcriptions import Transcriptions
+from voiceforge.speech.engines.base import Engine
+from voiceforge.speech.engines.batcher import BatcherLimits
+from voiceforge.speech.engines.device import DeviceChoice, choose_device
+from voiceforge.speech.engines.registry import load_engine
+from voiceforge.speech.formats.subtitles import SubtitleOptions
+from voiceforge.speech.pipeline.batch import Stages
+from voiceforge.telemetry.metrics import Metrics
+
+
+def build(settings: Settings, *, version: str, any_folder: bool = False) -> Services:
+    """The services of one process; nothing is loaded yet.
+
+    Args:
+        any_folder: callers may name any local folder as a model: for processes whose caller is
+            their owner.
+    """
+    metrics = Metrics(version)
+    device = _Device(settings)
+
+    def load(model_id: str) -> Engine:
+        source = models.source(model_id)
+        return load_engine(
+            source.entry, source.installed.files.path, source.installed.files.revision, device.choice()
+        )
+
+    engines = EngineRoom(
+        load,
+        limits=BatcherLimits(
+            max_tickets=settings.queue.max_requests, max_queued_s=settings.queue.max_queued_s
+        ),
+        metrics=metrics,
+        idle_unload_s=settings.models.idle_unload_s,
+    )
+    endpoint = settings.models.hub_endpoint
+    store = DiskModelStore(
+        settings.data_dir / "models",
+        Hub(HubAddress(endpoint) if endpoint is not None else None),
+        offline=settings.models.offline,
+    )
+    models = Models(
+        store,
+        default=settings.model,
+        aliases=settings.models.aliases,
+        loaded=engines,
+        named=settings.models.preload,
+        any_folder=any_folder,
+    )
+    transcriptions = Transcriptions(
+        models=models,
+        engines=engines,
+        stages=lambda: _stages(device.choice().threads),
+        fetcher=_fetcher(settings),
+        subtitles=SubtitleOptions(**settings.subtitles.model_dump()),
+        metrics=metrics,
+        temp_dir=temp_dir(settings),
+        max_threads=settings.queue.max_requests,
+    )
+    health = Health(
+        engines=engines,
+        default_model=settings.model,
+        data_dir=settings.data_dir,
+        version=version,
+        device=lambda: device.choice().device,
+    )
+    return Services(transcriptions, models, health, engines, metrics)
+
+
+class _Device:
+    """Where models run; found out on first use, since asking loads a runtime."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._wishes = settings.engine
+        self._choice: DeviceChoice | None = None
+
+    def choice(self) -> DeviceChoice:
+        if self._choice is None:
+            self._choice = choose_device(self._wishes.device, self._wishes.compute_type, self._wishes.threads)
+        return self._choice
+
+
+def _stages(threads: int) -> Stages:
+    from voiceforge.speech.alignment.english_pocketsphinx import PocketsphinxAligner
+    from voiceforge.speech.vad.silero import SileroModel
+
+    return Stages(vad=SileroModel(), aligner=PocketsphinxAligner(max_decoders=threads))
+
+
+def _fetcher(settings: Settings) -> Fetcher | None:
+    if not settings.features.url_input:
+        return None
+    from voiceforge.infra.fetch.http import HttpFetcher
+
+    fetch = settings.fetch
+    return HttpFetcher(
+        max_bytes=int(fetch.max_bytes),
+        timeout_s=fetch.timeout_s,
+        max_redirects=fetch.max_redirects,
+        allow_hosts=fetch.allow_hosts,
+    )

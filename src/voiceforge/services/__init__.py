@@ -1,0 +1,1 @@
+"""What the product does, one module per noun. Surfaces call these and nothing below them."""

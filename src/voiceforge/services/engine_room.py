@@ -1,0 +1,151 @@
+"""The models in memory: loaded once, shared by every request, given back when idle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from voiceforge.errors import ShuttingDown
+from voiceforge.speech.engines.base import Engine
+from voiceforge.speech.engines.batcher import Batcher, BatcherLimits, Priority
+from voiceforge.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+
+class EngineLoader(Protocol):
+    """Makes the engine of a model; slow, may raise any of our errors."""
+
+    def __call__(self, model_id: str) -> Engine: ...
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where one model is or will be. Its lock is held while it loads, so that it loads once."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    batcher: Batcher | None = None
+    used_at: float = 0.0
+
+
+class EngineRoom:
+    """Thread-safe. `batcher` blocks while a model loads; other models stay reachable meanwhile.
+
+    Args:
+        load: makes engines.
+        idle_unload_s: unload what nobody used for so long; None: never.
+        keep: models that are never unloaded for idleness.
+    """
+
+    def __init__(
+        self,
+        load: EngineLoader,
+        *,
+        limits: BatcherLimits,
+        metrics: Metrics,
+        idle_unload_s: float | None = None,
+        keep: frozenset[str] = frozenset(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._limits = limits
+        self._metrics = metrics
+        self._idle_unload_s = idle_unload_s
+        self._keep = keep
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._places: dict[str, _Place] = {}
+        self._closed = False
+
+    def batcher(self, model_id: str) -> Batcher:
+        """The batcher of a model, loading it first if need be.
+
+        Raises:
+            ModelNotInstalled, DependencyMissing, EngineFailed: it cannot be loaded.
+            ShuttingDown: after `close`.
+        """
+        with self._lock:
+            if self._closed:
+                raise ShuttingDown("the server is shutting down", retry_after_s=5)
+            place = self._places.setdefault(model_id, _Place())
+        with place.lock:
+            if place.batcher is None:
+                started = self._clock()
+                engine = self._load(model_id)
+                place.batcher = Batcher(engine, limits=self._limits, observer=_Reports(self._metrics))
+                seconds = self._clock() - started
+                self._metrics.model_loaded(model_id, seconds=seconds)
+                _log.info("model loaded", model=model_id, seconds=round(seconds, 3))
+            place.used_at = self._clock()
+            return place.batcher
+
+    def is_loaded(self, model_id: str) -> bool:
+        place = self._places.get(model_id)
+        return place is not None and place.batcher is not None
+
+    def loaded(self) -> dict[str, Batcher]:
+        with self._lock:
+            return {m: p.batcher for m, p in self._places.items() if p.batcher is not None}
+
+    def open_tickets(self) -> int:
+        """Requests that hold a place in some queue."""
+        return sum(batcher.open_tickets for batcher in self.loaded().values())
+
+    def report_depths(self) -> None:
+        """Bring the queue gauges up to date."""
+        for model_id, batcher in self.loaded().items():
+            for priority, depth in batcher.waiting().items():
+                self._metrics.queue_depth(model=model_id, priority=priority.name.lower(), depth=depth)
+
+    def sweep(self) -> list[str]:
+        """Unload what has been idle too long; returns the models that went."""
+        if self._idle_unload_s is None:
+            return []
+        horizon = self._clock() - self._idle_unload_s
+        idle = [
+            model_id
+            for model_id, batcher in self.loaded().items()
+            if model_id not in self._keep
+            and batcher.open_tickets == 0
+            and self._places[model_id].used_at < horizon
+        ]
+        for model_id in idle:
+            self.unload(model_id)
+        return idle
+
+    def unload(self, model_id: str) -> None:
+        """Close a model's engine after what is queued for it; the next request loads it again."""
+        place = self._places.get(model_id)
+        if place is None:
+            return
+        with place.lock:
+            batcher, place.batcher = place.batcher, None
+        if batcher is not None:
+            batcher.close()
+            self._metrics.model_unloaded(model_id)
+            _log.info("model unloaded", model=model_id)
+
+    def close(self, grace_s: float) -> None:
+        """Finish what is queued within `grace_s`, then close every engine."""
+        with self._lock:
+            self._closed = True
+        for batcher in self.loaded().values():
+            batcher.close(grace_s)
+
+
+class _Reports:
+    """Hands what batchers see to the metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def batch_done(self, model: str, rows: int, audio_s: float, seconds: float) -> None:
+        self._metrics.observe_batch(model=model, rows=rows)
+
+    def window_waited(self, model: str, priority: Priority, seconds: float) -> None:
+        self._metrics.observe_queue_wait(model=model, priority=priority.name.lower(), seconds=seconds)

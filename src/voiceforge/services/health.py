@@ -1,0 +1,122 @@
+"""Whether this process can do its work: model, disk, memory, device."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from voiceforge.services.engine_room import EngineRoom
+
+Status = Literal["ok", "degraded", "failed"]
+_ORDER: tuple[Status, ...] = ("ok", "degraded", "failed")
+
+_LOW_DISK_BYTES = 1 << 30
+_LOW_MEMORY_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    status: Status
+    detail: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """status: the worst of its checks."""
+
+    status: Status
+    checks: tuple[Check, ...]
+    version: str
+    uptime_s: float
+
+
+class Health:
+    """Args:
+    default_model: must be loaded for the server to be ready.
+    device: names what models run on; asked once per report.
+    """
+
+    def __init__(
+        self,
+        *,
+        engines: EngineRoom,
+        default_model: str,
+        data_dir: Path,
+        version: str,
+        device: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engines = engines
+        self._default_model = default_model
+        self._data_dir = data_dir
+        self._version = version
+        self._device = device
+        self._clock = clock
+        self._started = clock()
+        self._draining = False
+        self._load_failure: str | None = None
+
+    def drain(self) -> None:
+        """From now on not ready: the server finishes what it has and takes nothing new."""
+        self._draining = True
+
+    def model_failed(self, message: str) -> None:
+        """The default model could not be loaded; `message` says why."""
+        self._load_failure = message
+
+    def report(self) -> HealthReport:
+        """Everything worth knowing."""
+        return self._report((self._model(), self._disk(), self._memory(), self._runs_on(), self._queue()))
+
+    def ready(self) -> HealthReport:
+        """ "ok" only when requests are welcome: the default model is loaded and nobody is leaving."""
+        serving = (
+            Check("serving", "failed", "shutting down") if self._draining else Check("serving", "ok", "yes")
+        )
+        return self._report((self._model(), serving))
+
+    def _report(self, checks: tuple[Check, ...]) -> HealthReport:
+        worst = max(checks, key=lambda check: _ORDER.index(check.status)).status
+        return HealthReport(worst, checks, self._version, self._clock() - self._started)
+
+    def _model(self) -> Check:
+        data = {"default": self._default_model, "loaded": sorted(self._engines.loaded())}
+        if self._engines.is_loaded(self._default_model):
+            return Check("model", "ok", "loaded", data)
+        return Check("model", "failed", self._load_failure or "loading", data)
+
+    def _disk(self) -> Check:
+        existing = next(p for p in (self._data_dir, *self._data_dir.parents) if p.exists())
+        usage = shutil.disk_usage(existing)
+        data = {"free_bytes": usage.free, "total_bytes": usage.total}
+        if not os.access(existing, os.W_OK):
+            return Check("disk", "degraded", "the data folder cannot be written", data)
+        low = usage.free < _LOW_DISK_BYTES
+        return Check("disk", "degraded" if low else "ok", "less than 1 GiB free" if low else "enough", data)
+
+    def _memory(self) -> Check:
+        free = psutil.virtual_memory().available
+        data = {"available_bytes": free, "process_bytes": psutil.Process().memory_info().rss}
+        low = free < _LOW_MEMORY_BYTES
+        return Check("memory", "degraded" if low else "ok", "under 256 MiB left" if low else "enough", data)
+
+    def _runs_on(self) -> Check:
+        return Check("device", "ok", self._device())
+
+    def _queue(self) -> Check:
+        waiting = {
+            model_id: {priority.name.lower(): n for priority, n in batcher.waiting().items()}
+            for model_id, batcher in self._engines.loaded().items()
+        }
+        return Check(
+            "queue", "ok", "running", {"open_requests": self._engines.open_tickets(), "waiting": waiting}
+        )

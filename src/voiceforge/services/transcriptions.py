@@ -1,0 +1,246 @@
+"""Transcribing a recording for a caller: source and wishes in, events and a Transcript out.
+
+The core blocks, so each transcription has a thread; the event loop only passes events on. Closing
+the event stream, or cancelling the task that reads it, stops the decode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from voiceforge.errors import Cancelled, InvalidRequest, VoiceForgeError
+from voiceforge.infra.fetch.base import Fetcher
+from voiceforge.services.engine_room import EngineRoom
+from voiceforge.services.models import Models
+from voiceforge.speech.audio.decode import open_audio
+from voiceforge.speech.engines.batcher import Priority, Ticket
+from voiceforge.speech.formats import FORMATS, render
+from voiceforge.speech.formats.subtitles import SubtitleOptions
+from voiceforge.speech.options import TranscribeOptions
+from voiceforge.speech.pipeline.batch import Stages, transcribe
+from voiceforge.speech.pipeline.plan import make_plan
+from voiceforge.speech.transcript.events import Finished, TranscribeEvent
+from voiceforge.speech.transcript.types import Transcript
+from voiceforge.telemetry.metrics import Metrics
+
+_TIMED_TEXT = frozenset({"srt", "vtt"})
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """A recording to be fetched first."""
+
+    url: str
+
+
+Source = Path | UrlSource
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeRequest:
+    """model None: the default one. tenant: whose share of the queue this takes."""
+
+    source: Source
+    options: TranscribeOptions
+    model: str | None = None
+    priority: Priority = Priority.INTERACTIVE
+    tenant: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    body: str
+    media_type: str
+
+
+class Transcriptions:
+    """Args:
+    stages: makes the shared stages of the pipeline; called once, on first use.
+    fetcher: None where fetching URLs is switched off.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: Models,
+        engines: EngineRoom,
+        stages: Callable[[], Stages],
+        fetcher: Fetcher | None,
+        subtitles: SubtitleOptions,
+        metrics: Metrics,
+        temp_dir: Path,
+        max_threads: int,
+    ) -> None:
+        self._models = models
+        self._engines = engines
+        self._make_stages = stages
+        self._stages: Stages | None = None
+        self._stages_lock = threading.Lock()
+        self._fetcher = fetcher
+        self._subtitles = subtitles
+        self._metrics = metrics
+        self._temp_dir = temp_dir
+        self._threads = ThreadPoolExecutor(max_threads, thread_name_prefix="transcribe")
+
+    def check(self, model: str | None, options: TranscribeOptions) -> str:
+        """Refuse early what is bound to fail, before any upload is read; returns the model's id.
+
+        Raises:
+            ModelNotFound, ModelNotInstalled, UnsupportedOption.
+        """
+        model_id = self._models.require_installed(model)
+        loaded = self._engines.loaded().get(model_id)
+        capabilities = loaded.capabilities if loaded is not None else self._models.capabilities(model_id)
+        if capabilities is not None:
+            make_plan(options, capabilities, frozenset())
+        return model_id
+
+    def timed_options(self, options: TranscribeOptions, fmt: str) -> bool:
+        """Whether a format is laid out by word times and so wants `words`."""
+        return fmt in _TIMED_TEXT or options.words
+
+    def formats(self) -> tuple[str, ...]:
+        return tuple(FORMATS)
+
+    def media_type(self, fmt: str) -> str:
+        return FORMATS[fmt].media_type
+
+    def extension(self, fmt: str) -> str:
+        """What files in this format are called, without the dot."""
+        return FORMATS[fmt].extension
+
+    def render(self, transcript: Transcript, fmt: str, *, words: bool = False) -> Rendered:
+        """The document in one of `formats()`.
+
+        Raises:
+            UnsupportedOption: there is no such format.
+        """
+        body = render(transcript, fmt, words=words, subtitles=self._subtitles)
+        return Rendered(body, FORMATS[fmt].media_type)
+
+    async def transcribe(self, request: TranscribeRequest) -> Transcript:
+        """Run to the end.
+
+        Raises:
+            VoiceForgeError: whatever stopped it.
+        """
+        async with contextlib.aclosing(self.events(request)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event.transcript
+        raise Cancelled("the transcription was cancelled")
+
+    async def events(self, request: TranscribeRequest) -> AsyncGenerator[TranscribeEvent, None]:
+        """Progress and segments as they come, then one Finished."""
+        model_id = self.check(request.model, request.options)
+        async with self._local(request.source) as path:
+            run = _Run(self, request, model_id, path)
+            loop = asyncio.get_running_loop()
+            done = loop.run_in_executor(self._threads, run.work)
+            try:
+                while (event := await run.next_event()) is not None:
+                    yield event
+                await done  # raises what stopped the work
+            finally:
+                run.cancel()
+                # The thread still reads the file: it must end before the file goes.
+                with contextlib.suppress(VoiceForgeError):
+                    await asyncio.shield(done)
+
+    def preload(self, model_id: str) -> None:
+        """Load a model and the shared stages now. Blocks."""
+        self._engines.batcher(model_id)
+        self.stages()
+
+    def stages(self) -> Stages:
+        with self._stages_lock:
+            if self._stages is None:
+                self._stages = self._make_stages()
+            return self._stages
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    @contextlib.asynccontextmanager
+    async def _local(self, source: Source) -> AsyncIterator[Path]:
+        """The source as a file here; a fetched one is gone afterwards."""
+        if isinstance(source, Path):
+            yield source
+            return
+        if self._fetcher is None:
+            raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
+        with tempfile.TemporaryDirectory(dir=self._temp_dir, prefix="fetch-") as folder:
+            target = Path(folder) / "audio"
+            await self._fetcher.fetch(source.url, target)
+            yield target
+
+
+class _Run:
+    """One transcription: a thread that works and a loop that listens."""
+
+    def __init__(
+        self, service: Transcriptions, request: TranscribeRequest, model_id: str, path: Path
+    ) -> None:
+        self._service = service
+        self._request = request
+        self._model_id = model_id
+        self._path = path
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[TranscribeEvent | None] = asyncio.Queue()
+        self._lock = threading.Lock()
+        self._ticket: Ticket | None = None
+        self._cancelled = False
+
+    async def next_event(self) -> TranscribeEvent | None:
+        """None: the work ended, well or not."""
+        return await self._events.get()
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._ticket is not None:
+                self._ticket.close()
+
+    def work(self) -> None:
+        """Runs in the thread."""
+        try:
+            self._transcribe()
+        finally:
+            self._send(None)
+
+    def _transcribe(self) -> None:
+        service, request = self._service, self._request
+        started = time.perf_counter()
+        batcher = service._engines.batcher(self._model_id)
+        ticket = batcher.open(request.priority, request.tenant)
+        try:
+            with self._lock:
+                self._ticket = ticket
+                if self._cancelled:
+                    raise Cancelled("the transcription was cancelled")
+            options = request.options
+            with open_audio(
+                self._path, raw=options.raw, channels=options.channels, limits=options.limits
+            ) as stream:
+                for event in transcribe(stream, ticket, service.stages(), options):
+                    if isinstance(event, Finished):
+                        service._metrics.observe_transcription(
+                            model=self._model_id,
+                            audio_s=event.transcript.duration,
+                            processing_s=time.perf_counter() - started,
+                        )
+                    self._send(event)
+        finally:
+            ticket.close()
+
+    def _send(self, event: TranscribeEvent | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody listens any more
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
