@@ -98,7 +98,7 @@ class PeakNormalizer:
     """
 
     def __init__(self, channel_count: int, max_gain_db: float = MAX_GAIN_DB) -> None:
-        self._max_gain = 10.0 ** (max_gain_db / 20.0)
+        self._max_gain: float = 10.0 ** (max_gain_db / 20.0)
         self._rest = np.zeros((channel_count, 0), dtype=np.float32)
         self._waiting: deque[_Step] = deque()
         self._gain: list[float | None] = [None] * channel_count
@@ -153,7 +153,7 @@ class PeakNormalizer:
             if not step.loud[row]:
                 return None
             ahead = list(self._waiting)[index : index + _STEPS_AHEAD]
-            loudest: float = max(waiting.peak[row] for waiting in ahead)
+            loudest = max(waiting.peak[row] for waiting in ahead)
             return min(self._max_gain, TARGET_PEAK / loudest)
         peak = step.peak[row]
         return TARGET_PEAK / peak if gain * peak > 1.0 else gain

@@ -19,7 +19,7 @@ from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_
 from voiceforge.speech.audio.promised import mp3_is_cut
 
 if TYPE_CHECKING:
-    from av import AudioFifo
+    from av import AudioFifo, AudioResampler
     from av.audio.frame import AudioFrame
     from av.audio.layout import AudioLayout
     from av.audio.stream import AudioStream
@@ -41,8 +41,8 @@ _DECLARES_PADDING = ("mov", "ogg")
 _MAX_PADDING_S = 0.2
 """Codecs fill their last frame; at 8 kHz an AAC frame is 128 ms."""
 _ENCRYPTED_TAGS = ("enca", "drms", "aavd", "p608")
-_MAX_PLANES = 8
-"""PyAV 18 crashes the process on frames from its queue that have more planes than this."""
+_TOO_MANY_PLANES = 8
+"""From here on PyAV 18 reads past the end of libav's list of planes, and the process dies."""
 _BUFFER_BYTES = 1 << 16
 
 _SURROUND_WEIGHTS = {"FC": 1.0, "FL": 0.7071, "FR": 0.7071, "LFE": 0.0, "LFE2": 0.0}
@@ -116,7 +116,7 @@ class LibavReader:
                 continue
             for frame in frames:
                 try:
-                    _check_frame(frame)
+                    check_shape(frame.sample_rate, frame.layout.nb_channels)
                 except UnreadableAudio as error:  # damage, unless it stays the only thing there is
                     odd_frame = error
                     continue
@@ -200,6 +200,9 @@ class _Gatherer:
         self._channels = layout.nb_channels
         self._weights = _mono_weights(layout)
         self._fifo: AudioFifo = av.AudioFifo()
+        self._interleave: AudioResampler | None = None
+        if self._channels >= _TOO_MANY_PLANES and first.format.is_planar:
+            self._interleave = av.AudioResampler(format="flt", layout=layout, rate=self.rate_hz)
         if not self.take(first):
             _cannot("decoded frames cannot be collected")
 
@@ -209,7 +212,12 @@ class _Gatherer:
             return False  # PyAV's queue does not check this, and reads memory that is not there
         frame.pts = None
         try:
-            self._fifo.write(frame)
+            if self._interleave is None:
+                self._fifo.write(frame)
+            else:
+                for interleaved in self._interleave.resample(frame):
+                    interleaved.pts = None
+                    self._fifo.write(interleaved)
         except Exception:  # ValueError by its documentation; the next one may take it
             return False
         return True
@@ -235,13 +243,6 @@ class _Gatherer:
             raise UnreadableAudio(f"samples of kind {frame.format.name} are not supported here") from error
         by_channel = values if frame.format.is_planar else values.reshape(-1, self._channels).T
         return Pcm(_to_float32(by_channel).T, self.rate_hz, self._weights)
-
-
-def _check_frame(frame: AudioFrame) -> None:
-    channels = frame.layout.nb_channels
-    check_shape(frame.sample_rate, channels)
-    if channels > _MAX_PLANES and frame.format.is_planar:
-        raise UnreadableAudio(f"{channels} channels in this codec; at most {_MAX_PLANES} are read")
 
 
 def _without_padding(pieces: Iterator[Pcm], declared_s: float) -> Iterator[Pcm]:
