@@ -27,6 +27,8 @@ class LiveServer:
 def live_server(app: ASGIApp) -> Iterator[LiveServer]:
     """Serve `app` on a free port of 127.0.0.1, in a thread, while the block runs."""
     listening = socket.create_server(("127.0.0.1", 0))
+    # asyncio leaves Nagle's algorithm on where the socket names no protocol, which costs 40 ms a reply.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(

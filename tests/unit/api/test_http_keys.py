@@ -4,7 +4,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from voiceforge.api.http.auth import ApiKey
 from voiceforge.api.http.config import HttpConfig
+from voiceforge.api.http.errors import ErrorReplies
+from voiceforge.api.native.errors import NativeErrors
 
 GUARDED = ["/", "/stats", "/metrics", "/docs", "/openapi.json", "/v1/models", "/nowhere"]
 OPEN = ["/health", "/health/live", "/health/ready"]
@@ -67,6 +70,31 @@ async def test_a_wrong_key_is_refused_before_the_upload_is_looked_at(guarded, sc
     assert reply.status_code == 401
     assert reply.json()["error"]["type"] == "authentication_error"
     assert scripted.requests == []
+
+
+@pytest.mark.parametrize(("key", "refused"), [(b"wrong", True), (b"right-key", False)])
+async def test_sockets_are_refused_before_the_handshake(key, refused):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    scope = {
+        "type": "websocket",
+        "path": "/v1/nowhere",
+        "headers": [(b"x-api-key", key)],
+        "query_string": b"",
+    }
+    app = ApiKey(_accepting, key="right-key", replies=ErrorReplies((NativeErrors(),)))
+    await app(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.close" if refused else "websocket.accept"]
+
+
+async def _accepting(scope, receive, send):
+    await send({"type": "websocket.accept"})
 
 
 async def test_without_a_key_set_everyone_comes_in(client):

@@ -5,6 +5,7 @@ import pytest
 
 from voiceforge.api.http.config import HttpFeatures
 from voiceforge.api.openai_compat.languages import code_of
+from voiceforge.errors import UnsupportedOption
 from voiceforge.speech.options import VadOptions
 
 PATH = "/v1/audio/transcriptions"
@@ -143,6 +144,15 @@ async def test_what_makes_no_sense_is_400_and_names_the_field(client, fields, pa
 async def test_choices_are_listed(client):
     message = (await ask(client, ("response_format", "xml"))).json()["error"]["message"]
     assert "json, text, srt, verbose_json, vtt" in message
+
+
+async def test_choices_only_the_model_knows_are_listed_too(client, scripted):
+    scripted.refusal = UnsupportedOption(
+        "this model does not do that", field="language", choices=("de", "en")
+    )
+    error = (await ask(client, ("language", "fr"))).json()["error"]
+    assert error["message"].endswith("de, en")
+    assert error["param"] == "language"
 
 
 async def test_fields_nobody_knows_are_ignored(client):

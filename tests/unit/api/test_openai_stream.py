@@ -52,11 +52,14 @@ async def test_the_last_event_carries_what_the_deltas_carried(client, scripted, 
     ("error", "status"),
     [(UnreadableAudio("no audio"), 400), (Overloaded("busy", retry_after_s=7), 429), (ValueError("x"), 500)],
 )
-async def test_an_error_before_the_first_event_is_a_plain_error_reply(client, scripted, error, status):
+async def test_an_error_before_the_first_event_is_a_plain_error_reply(
+    client, scripted, error, status, log_lines
+):
     scripted.script = fails(error)
     reply = await stream(client)
     assert reply.status_code == status
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+    assert any(line["event"] == "request_crashed" for line in log_lines) == (status == 500)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from voiceforge.telemetry.metrics import Metrics
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+_PROBES = ("/health", "/metrics")
 _UNKNOWN_ROUTE = "(none)"
 _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
@@ -50,7 +51,9 @@ class Observe:
             )
             for error in self._replies.told(scope):
                 self._metrics.observe_error(error.kind, error.code)
-            log.info(
+            # Probes come every few seconds and say nothing new.
+            log_line = log.debug if route.startswith(_PROBES) else log.info
+            log_line(
                 "request",
                 method=method,
                 route=route,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -27,7 +29,9 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         """Transcribe a recording: a form's `file`, the body itself, or a `url`."""
         intake = await reception.receive(request)
         transcript = await while_connected(request, services.transcriptions.transcribe(intake.work))
-        rendered = services.transcriptions.render(transcript, intake.format, words=intake.words)
+        # In a thread: laying out hours of subtitles takes a while.
+        render = partial(services.transcriptions.render, transcript, intake.format, words=intake.words)
+        rendered = await asyncio.to_thread(render)
         return Response(rendered.body, media_type=rendered.media_type)
 
     @routes.post("/transcribe", tags=["Transcription"], **_documented(None))

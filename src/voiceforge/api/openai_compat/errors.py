@@ -32,8 +32,13 @@ _CODES: Mapping[ErrorKind, str] = {ErrorKind.OVERLOADED: "rate_limit_exceeded"}
 
 
 def error_object(error: VoiceForgeError, status: int) -> dict[str, object]:
+    message = error.message
+    if not all(choice in message for choice in error.choices):
+        message = (
+            f"{message}; it can be one of: {', '.join(error.choices)}"  # this shape has no field for them
+        )
     return {
-        "message": error.message,
+        "message": message,
         "type": _TYPES.get(error.kind, "server_error" if status >= 500 else "invalid_request_error"),
         "param": error.field,
         "code": _CODES.get(error.kind, error.code),

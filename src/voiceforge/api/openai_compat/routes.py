@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -50,7 +51,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         model = services.transcriptions.check(wish.model, wish.options)
         return TranscribeRequest(source=upload.path, options=wish.options, model=model)
 
-    def answer(transcript: Transcript, wish: Wish) -> Response:
+    def document(transcript: Transcript, wish: Wish) -> Response:
         if wish.response_format == "json":
             return JSONResponse(json_document(transcript, wish.notes).model_dump())
         if wish.response_format == "verbose_json":
@@ -58,6 +59,11 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
             return JSONResponse(verbose_document(rendered.body, transcript, wish))
         rendered = services.transcriptions.render(transcript, _RENDERED[wish.response_format])
         return PlainTextResponse(rendered.body, media_type=rendered.media_type)
+
+    async def answer(request: Request, work: TranscribeRequest, wish: Wish) -> Response:
+        transcript = await while_connected(request, services.transcriptions.transcribe(work))
+        # In a thread: laying out hours of subtitles takes a while.
+        return await asyncio.to_thread(document, transcript, wish)
 
     @routes.post("/transcriptions", **_documented(schemas.TranscriptionFields, stream=True))
     async def create_transcription(request: Request) -> Response:
@@ -72,7 +78,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
                 notes=wish.notes,
                 ping_interval_s=config.ping_interval_s,
             )
-        return answer(await while_connected(request, services.transcriptions.transcribe(work)), wish)
+        return await answer(request, work, wish)
 
     @routes.post("/translations", **_documented(schemas.TranslationFields, stream=False))
     async def create_translation(request: Request) -> Response:
@@ -81,7 +87,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         given = parse(schemas.TranslationFields, fields.as_input(schemas.TranslationFields))
         wish = translation_wish(given, config.defaults)
         work = request_for(wish, upload)
-        return answer(await while_connected(request, services.transcriptions.transcribe(work)), wish)
+        return await answer(request, work, wish)
 
     return routes
 
