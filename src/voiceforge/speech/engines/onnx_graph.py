@@ -1,4 +1,5 @@
-"""Writes an ONNX model in memory: nodes, weights, inputs and outputs in, the bytes of a ModelProto out.
+"""Writes an ONNX model in memory: nodes, weights, inputs and outputs in, the bytes of a
+ModelProto out.
 
 Only the few fields that a graph of tensors needs, by the numbers of onnx.proto3 (onnx/onnx,
 IR version 9). The `onnx` package would do the same and take 31 MB of the installation.
@@ -64,12 +65,16 @@ def _value_info(name: str, dtype: str, shape: Sequence[Dimension]) -> bytes:
 
 
 class GraphBuilder:
-    """Collects a graph node by node; names are the caller's."""
+    """Collects a graph node by node; names are the caller's.
+
+    Weights stay where they are until `to_bytes` copies each once, into the model itself: nested
+    messages joined the simple way would hold the model several times over while it is written.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._nodes: list[bytes] = []
-        self._weights: dict[str, bytes] = {}
+        self._weights: dict[str, NDArray[np.generic]] = {}
         self._inputs: list[bytes] = []
         self._outputs: list[bytes] = []
 
@@ -83,9 +88,7 @@ class GraphBuilder:
 
     def weight(self, name: str, value: NDArray[np.generic]) -> str:
         """A constant of the graph; a name given twice must stand for the same value."""
-        body = b"".join(_integer(1, d) for d in value.shape)
-        body += _integer(2, _ELEMENT_TYPES[value.dtype.name]) + _chunk(8, name)
-        self._weights[name] = body + _chunk(9, np.ascontiguousarray(value).tobytes())
+        self._weights[name] = value
         return name
 
     def node(
@@ -107,11 +110,22 @@ class GraphBuilder:
 
     def to_bytes(self, opsets: Mapping[str, int]) -> bytes:
         """Serialise; `opsets` maps each operator domain ("" is ONNX's own) to its version."""
-        graph = b"".join(_chunk(1, n) for n in self._nodes) + _chunk(2, self._name)
-        graph += b"".join(_chunk(5, w) for w in self._weights.values())
-        graph += b"".join(_chunk(11, i) for i in self._inputs)
-        graph += b"".join(_chunk(12, o) for o in self._outputs)
-        model = _integer(1, _IR_VERSION) + _chunk(7, graph)
-        return model + b"".join(
-            _chunk(8, _chunk(1, domain) + _integer(2, version)) for domain, version in opsets.items()
-        )
+        small = b"".join(_chunk(1, n) for n in self._nodes) + _chunk(2, self._name)
+        small += b"".join(_chunk(11, i) for i in self._inputs)
+        small += b"".join(_chunk(12, o) for o in self._outputs)
+        weights: list[bytes | memoryview] = []
+        for name, value in self._weights.items():
+            weights += self._weight_head(name, value), np.ascontiguousarray(value).reshape(-1).data.cast("B")
+        graph_bytes = len(small) + sum(map(len, weights))
+        model = _integer(1, _IR_VERSION)
+        for domain, version in opsets.items():
+            model += _chunk(8, _chunk(1, domain) + _integer(2, version))
+        return b"".join([model, _varint(7 << 3 | 2), _varint(graph_bytes), small, *weights])
+
+    @staticmethod
+    def _weight_head(name: str, value: NDArray[np.generic]) -> bytes:
+        """Everything of an initializer up to its raw data, which must follow."""
+        body = b"".join(_integer(1, d) for d in value.shape)
+        body += _integer(2, _ELEMENT_TYPES[value.dtype.name]) + _chunk(8, name)
+        body += _varint(9 << 3 | 2) + _varint(value.nbytes)
+        return _varint(5 << 3 | 2) + _varint(len(body) + value.nbytes) + body

@@ -99,8 +99,8 @@ def _constants(graph: Any) -> Iterator[tuple[str, NDArray[Any]]]:
         if dtype is None or tensor.RawDataLength() == 0:
             continue
         shape = [tensor.Dims(j) for j in range(tensor.DimsLength())]
-        raw = tensor.RawDataAsNumpy()
-        yield tensor.Name().decode(), np.frombuffer(raw.tobytes(), dtype).reshape(shape)
+        # A view: the array keeps the file's bytes alive, and nothing is copied.
+        yield tensor.Name().decode(), tensor.RawDataAsNumpy().view(dtype).reshape(shape)
 
 
 def _products(graph: Any, root: str) -> Iterator[tuple[str, str]]:
