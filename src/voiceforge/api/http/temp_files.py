@@ -8,7 +8,7 @@ import threading
 from io import FileIO
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceforge.errors import Cancelled
 
@@ -60,7 +60,7 @@ def files_of(scope: Scope) -> RequestFiles:
 
 
 class TempFiles:
-    """Outlives the reply, streams included: nothing is removed while a decode may still read it."""
+    """Removes the files with the end of the reply: until then, streams included, a decode may read them."""
 
     def __init__(self, app: ASGIApp, folder: Path) -> None:
         self._app = app
@@ -72,8 +72,16 @@ class TempFiles:
             return
         files = RequestFiles(self._folder)
         scope[_SCOPE_KEY] = files
+
+        async def send_after_removal(message: Message) -> None:
+            """Whoever has the whole reply can rely on the files being gone."""
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if last and files.used:
+                await asyncio.to_thread(files.remove_all)
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_after_removal)
         finally:
             if files.used:
                 # Shielded: a request cancelled while it cleans up must still clean up.

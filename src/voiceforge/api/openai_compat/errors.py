@@ -32,11 +32,9 @@ _CODES: Mapping[ErrorKind, str] = {ErrorKind.OVERLOADED: "rate_limit_exceeded"}
 
 
 def error_object(error: VoiceForgeError, status: int) -> dict[str, object]:
-    message = error.message
-    if not all(choice in message for choice in error.choices):
-        message = (
-            f"{message}; it can be one of: {', '.join(error.choices)}"  # this shape has no field for them
-        )
+    message, choices = error.message, ", ".join(error.choices)
+    if choices not in message:  # this shape has no field for them
+        message = f"{message}; it can be one of: {choices}"
     return {
         "message": message,
         "type": _TYPES.get(error.kind, "server_error" if status >= 500 else "invalid_request_error"),
