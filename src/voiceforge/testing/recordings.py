@@ -30,6 +30,7 @@ Kind = Literal[
     "ogg-opus",
     "mp3",
     "m4a",
+    "alac",
     "aac",
     "amr",
     "webm",
@@ -60,6 +61,7 @@ _LIBAV: dict[str, tuple[str, str, str | None]] = {
     "ogg-opus": ("ogg", "libopus", None),
     "mp3": ("mp3", "libmp3lame", None),
     "m4a": ("ipod", "aac", None),
+    "alac": ("ipod", "alac", None),
     "aac": ("adts", "aac", None),
     "amr": ("amr", "libopencore_amrnb", None),
     "webm": ("webm", "libopus", None),
@@ -138,7 +140,9 @@ def _by_libav(
             sound: Any = container.add_stream(codec, rate=rate_hz, layout=layout)
             if picture:
                 _add_picture(container, picture, len(samples) / rate_hz)
-            fit = av.AudioResampler(format=sound.codec_context.format.name, layout=layout, rate=rate_hz)
+            fit = av.AudioResampler(
+                format=sound.codec_context.format.name, layout=layout, rate=rate_hz, frame_size=1024
+            )
             frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="flt", layout=layout)
             frame.sample_rate, frame.pts = rate_hz, 0
             for ready in (*fit.resample(frame), *fit.resample(None)):

@@ -18,18 +18,30 @@ _XING_HAS_FRAMES, _XING_HAS_BYTES = 0x1, 0x2
 
 def wav_is_cut(file: BinaryIO, size: int) -> bool:
     """Whether a WAV's data chunk is longer than the file. Moves the file position."""
+    start, length = _wav_data(file, size)
+    promises = length not in _UNSET_WAV_SIZES and length < _UNSET_WAV_SIZES_FROM
+    return promises and start + length > size
+
+
+def wav_runs_to_its_end(file: BinaryIO, size: int) -> bool:
+    """Whether a WAV declares no samples and yet has bytes where they would be. Moves the file position."""
+    start, length = _wav_data(file, size)
+    return length == 0 and 0 < start < size
+
+
+def _wav_data(file: BinaryIO, size: int) -> tuple[int, int]:
+    """Where the data chunk's content starts, and its declared length; (0, 0) without one."""
     file.seek(0)
     if file.read(4) != b"RIFF":
-        return False
+        return 0, 0
     at = 12
     while at + 8 <= size:
         file.seek(at)
         chunk, length = struct.unpack("<4sI", file.read(8))
         if chunk == b"data":
-            promises = length not in _UNSET_WAV_SIZES and length < _UNSET_WAV_SIZES_FROM
-            return promises and at + 8 + length > size
+            return at + 8, length
         at += 8 + length + (length & 1)
-    return False
+    return 0, 0
 
 
 def mp3_end(file: BinaryIO) -> int | None:

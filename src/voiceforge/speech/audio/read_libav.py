@@ -79,7 +79,7 @@ class LibavReader:
         try:
             self._stream = self._choose_stream()
             self.info = self._describe()
-        except VoiceForgeError:
+        except (VoiceForgeError, NotForThisReader):
             self._container.close()
             raise
         except Exception as error:  # PyAV on values it did not expect
@@ -161,7 +161,9 @@ class LibavReader:
         stream, context = self._stream, self._stream.codec_context
         if _tag_of(stream) in _ENCRYPTED_TAGS:
             raise UnreadableAudio("the audio track is encrypted")
-        check_shape(context.sample_rate or 0, context.channels)
+        if not context.sample_rate or not context.channels:
+            raise NotForThisReader  # libav zeroes what it does not believe
+        check_shape(context.sample_rate, context.channels)
         duration: float | None = None
         if stream.duration and stream.time_base:
             duration = float(stream.duration * stream.time_base)
@@ -277,7 +279,10 @@ def _to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     if values.dtype == np.uint8:
         return (values.astype(np.float32) - np.float32(128)) * np.float32(1 / 128)
     if np.issubdtype(values.dtype, np.integer):
-        return values * np.float32(1 / -float(np.iinfo(values.dtype).min))
+        scale = np.float32(1 / -float(np.iinfo(values.dtype).min))
+        # int32 times float32 would be float64
+        scaled: NDArray[np.float32] = np.multiply(values, scale, dtype=np.float32, casting="unsafe")
+        return scaled
     return without_wild_values(values.astype(np.float32, copy=False))
 
 

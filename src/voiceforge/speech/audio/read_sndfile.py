@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from voiceforge.speech.audio.forgiving_file import ForgivingFile
 from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_shape, without_wild_values
-from voiceforge.speech.audio.promised import wav_is_cut
+from voiceforge.speech.audio.promised import wav_is_cut, wav_runs_to_its_end
 from voiceforge.speech.options import RawEncoding, RawFormat
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ class SndfileReader:
         sound = self._sound
         try:
             check_shape(sound.samplerate, sound.channels)
-            if sound.channels > 2 and raw is None:
+            if raw is None and (
+                sound.channels > 2 or (sound.frames == 0 and wav_runs_to_its_end(file, size))
+            ):
                 raise NotForThisReader
         except BaseException:
             self.close()
