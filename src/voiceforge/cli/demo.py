@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +43,8 @@ def command(ctx: click.Context, quiet: bool, config: Path | None) -> None:
 
 
 async def _show(workshop: Workshop) -> None:
+    import asyncio
+
     from voiceforge.services.samples import sample_recordings
     from voiceforge.services.transcriptions import TranscribeRequest
 

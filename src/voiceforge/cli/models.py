@@ -76,7 +76,6 @@ def show(ctx: click.Context, model: str, as_json: bool, config: Path | None) -> 
     if as_json:
         click.echo(json.dumps({**_document(info), "default": info.id == default}, indent=2))
         return
-    capabilities = info.capabilities or {}
     rows = [
         ("id", info.id),
         ("title", info.title),

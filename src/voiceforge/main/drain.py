@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceforge.api.http.early_reply import EarlyReply
 from voiceforge.api.http.errors import ErrorReplies
@@ -23,11 +23,13 @@ class DrainGate:
     def __init__(self, app: ASGIApp, replies: ErrorReplies) -> None:
         self._app = app
         self._replies = replies
-        self._refusal = RequestIds(EarlyReply(self._refuse))
+        self._late = RequestIds(EarlyReply(self._refuse))
+        self._cut_off = RequestIds(self._refuse)
         self._requests: set[asyncio.Task[object]] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self._closed = False
+        self._cutting = False
 
     @property
     def in_progress(self) -> int:
@@ -48,6 +50,8 @@ class DrainGate:
         return True
 
     def cancel_all(self) -> None:
+        """Stop what is in progress; who has had no reply yet is told why."""
+        self._cutting = True
         for request in self._requests:
             request.cancel()
 
@@ -56,14 +60,27 @@ class DrainGate:
             await self._app(scope, receive, send)
             return
         if self._closed:
-            await self._refusal(scope, receive, send)
+            await self._late(scope, receive, send)
             return
         request = asyncio.current_task()
         assert request is not None
         self._requests.add(request)
         self._empty.clear()
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, watched_send)
+        except asyncio.CancelledError:
+            if not self._cutting:
+                raise
+            request.uncancel()
+            if not started:
+                await self._cut_off(scope, receive, send)
         finally:
             self._requests.discard(request)
             if not self._requests:

@@ -37,6 +37,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _BACKLOG = 2048
 # Once requests have had their grace, how long their cancellation and the closing of connections may take.
 _CLOSING_S = 2
+_AT_ONCE_S = 0.3
 _SWEEP_EVERY_S = 30.0
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -57,7 +58,10 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
         services.models.require_installed(None)
         temp_dir(settings).mkdir(parents=True, exist_ok=True)
         listening = Listening(_url(listener), settings.model, settings.api_key is not None)
-        asyncio.run(_Process(settings, services, version).run(listener, lambda: on_listening(listening)))
+        process = _Process(settings, services, version)
+        asyncio.run(process.run(listener, lambda: on_listening(listening)))
+    if process.exit_code:
+        raise SystemExit(process.exit_code)
 
 
 def http_config(settings: Settings, version: str) -> HttpConfig:
@@ -93,6 +97,7 @@ class _Process:
         self._settings = settings
         self._services = services
         self._stop = asyncio.Event()
+        self.exit_code = 0
         self._gate = DrainGate(
             create_app(services, http_config(settings, version)),
             ErrorReplies((OpenAIErrors(), NativeErrors())),
@@ -162,9 +167,10 @@ class _Process:
             self._stop.set()
             return
         _log.warning("stopped at once by a second signal")
+        self.exit_code = 128 + number
         self._gate.cancel_all()
-        # One turn of the loop lets requests remove their files; threads in native code are not waited for.
-        asyncio.get_running_loop().call_later(0.2, os._exit, 128 + number)
+        # Long enough for requests to remove their files; threads in native code are not waited for.
+        asyncio.get_running_loop().call_later(_AT_ONCE_S, os._exit, self.exit_code)
 
     async def _drain(self) -> None:
         self._services.health.drain()
