@@ -41,8 +41,7 @@ class RegionDetector:
 
     Args:
         options: thresholds.
-        max_region_samples: a longer region is split at the least speech-like half second of its
-            later half.
+        max_region_samples: a longer region is split at the least speech-like moment of its later half.
     """
 
     def __init__(self, options: VadOptions, max_region_samples: int) -> None:
@@ -54,6 +53,7 @@ class RegionDetector:
         self._frame = 0
         self._start: int | None = None
         self._pause: int | None = None
+        self._goes_on = False
         self._region: list[float] = []
 
     @property
@@ -78,7 +78,7 @@ class RegionDetector:
         ended: list[Region] = []
         if self._start is None:
             if probability >= self._opens:
-                self._start, self._region = self._frame, []
+                self._start, self._region, self._goes_on = self._frame, [], False
         elif probability >= self._opens:
             self._pause = None
         elif probability < self._closes and self._pause is None:
@@ -94,13 +94,20 @@ class RegionDetector:
 
     def _close(self, end_frame: int) -> list[Region]:
         start, self._start, self._pause = self._start, None, None
-        if start is None or (end_frame - start) * FRAME_SAMPLES < self._min_speech:
+        frames, self._region = self._region, []
+        if start is None or end_frame == start:
             return []
-        return [self._made(start, end_frame, cut=False)]
+        # What goes on after a cut is speech however short it is; alone it would be a click.
+        if not self._goes_on and (end_frame - start) * FRAME_SAMPLES < self._min_speech:
+            return []
+        return [_region(start, end_frame, frames, cut=False)]
 
     def _split(self) -> list[Region]:
-        """End the open region at its weakest point and let the rest go on as a new one."""
+        """End the open region at its weakest point and let the rest go on as a new one; a pause that
+        has begun ends it, however short it is."""
         assert self._start is not None
+        if self._pause is not None:
+            return self._close(self._pause)
         half = len(self._region) // 2
         width = 5  # frames, 160 ms: a point inside one closed consonant is not a pause
         best = min(
@@ -109,13 +116,13 @@ class RegionDetector:
             default=len(self._region) - 1,
         )
         cut = self._start + min(best + width // 2, len(self._region) - 1)
-        region = self._made(self._start, cut, cut=True)
+        region = _region(self._start, cut, self._region, cut=True)
         self._region = self._region[cut - self._start :]
-        self._start = cut
-        if self._pause is not None:
-            self._pause = max(self._pause, cut)
+        self._start, self._goes_on = cut, True
         return [region]
 
-    def _made(self, start: int, end: int, *, cut: bool) -> Region:
-        inside = self._region[: end - start] or [0.0]
-        return Region(start * FRAME_SAMPLES, end * FRAME_SAMPLES, sum(inside) / len(inside), cut)
+
+def _region(start: int, end: int, frames: list[float], *, cut: bool) -> Region:
+    """`start`, `end` in frames; `frames`: probabilities from `start` on, perhaps beyond `end`."""
+    inside = frames[: end - start]
+    return Region(start * FRAME_SAMPLES, end * FRAME_SAMPLES, sum(inside) / len(inside), cut)

