@@ -115,21 +115,22 @@ class LibavReader:
             except Exception:  # noqa: S112  # one damaged packet; the next usually decodes
                 continue
             for frame in frames:
-                try:
-                    check_shape(frame.sample_rate, frame.layout.nb_channels)
-                except UnreadableAudio as error:  # damage, unless it stays the only thing there is
-                    odd_frame = error
-                    continue
                 if gathered is None or not gathered.take(frame):
                     if gathered is not None:
+                        seconds += gathered.seconds
                         yield from gathered.drain()
-                    gathered = _Gatherer(frame)
-                seconds += frame.samples / gathered.rate_hz
+                        gathered = None
+                    try:
+                        gathered = _Gatherer(frame)
+                    except UnreadableAudio as error:  # damage, unless it stays the only thing there is
+                        odd_frame = error
+                        continue
                 if gathered.full:
                     yield gathered.second()
         if gathered is not None:
+            seconds += gathered.seconds
             yield from gathered.drain()
-        elif odd_frame is not None:
+        if not seconds and odd_frame is not None:
             raise odd_frame
         self.truncated = broke_off or self._falls_short(seconds) or self._mp3_cut
 
@@ -192,19 +193,23 @@ class _Gatherer:
     """Collects equal frames in libav's own queue until they make a second.
 
     Not done in numpy: the queue copies frame by frame in C, a third of the time.
+
+    Raises: UnreadableAudio for frames of a shape that no recording has.
     """
 
     def __init__(self, first: AudioFrame) -> None:
         import av
 
-        self.rate_hz = first.sample_rate
         layout = first.layout
+        check_shape(first.sample_rate, layout.nb_channels)
+        self._rate_hz = first.sample_rate
         self._channels = layout.nb_channels
+        self._taken = self._given = 0
         self._weights = _mono_weights(layout)
         self._fifo: AudioFifo = av.AudioFifo()
         self._interleave: AudioResampler | None = None
         if self._channels >= _TOO_MANY_PLANES and first.format.is_planar:
-            self._interleave = av.AudioResampler(format="flt", layout=layout, rate=self.rate_hz)
+            self._interleave = av.AudioResampler(format="flt", layout=layout, rate=self._rate_hz)
         if not self.take(first):
             _cannot("decoded frames cannot be collected")
 
@@ -222,14 +227,20 @@ class _Gatherer:
                     self._fifo.write(interleaved)
         except Exception:  # ValueError by its documentation; the next one may take it
             return False
+        self._taken += frame.samples
         return True
 
     @property
+    def seconds(self) -> float:
+        return self._taken / self._rate_hz
+
+    @property
     def full(self) -> bool:
-        return bool(self._fifo.samples >= self.rate_hz)
+        return self._taken - self._given >= self._rate_hz
 
     def second(self) -> Pcm:
-        return self._as_pcm(self._fifo.read(self.rate_hz))
+        self._given += self._rate_hz
+        return self._as_pcm(self._fifo.read(self._rate_hz))
 
     def drain(self) -> Iterator[Pcm]:
         rest = self._fifo.read(0, partial=True)
@@ -244,7 +255,7 @@ class _Gatherer:
         except Exception as error:
             raise UnreadableAudio(f"samples of kind {frame.format.name} are not supported here") from error
         by_channel = values if frame.format.is_planar else values.reshape(-1, self._channels).T
-        return Pcm(_to_float32(by_channel).T, self.rate_hz, self._weights)
+        return Pcm(_to_float32(by_channel).T, self._rate_hz, self._weights)
 
 
 def _without_padding(pieces: Iterator[Pcm], declared_s: float) -> Iterator[Pcm]:

@@ -87,27 +87,26 @@ class SndfileReader:
                 )
         except Exception as error:  # whatever it says about foreign bytes, they are not for it
             raise NotForThisReader from error
-        sound = self._sound
+        sound, rate_hz, channels = self._sound, self._sound.samplerate, self._sound.channels
         try:
-            check_shape(sound.samplerate, sound.channels)
-            if raw is None and (
-                sound.channels > 2 or (sound.frames == 0 and wav_runs_to_its_end(file, size))
-            ):
+            check_shape(rate_hz, channels)
+            if raw is None and (channels > 2 or (sound.frames == 0 and wav_runs_to_its_end(file, size))):
                 raise NotForThisReader
         except BaseException:
             self.close()
             raise
+        container, subtype = sound.format, sound.subtype
         self._declared = None if sound.frames >= _UNKNOWN_LENGTH else int(sound.frames)
-        self._compressed = sound.format in ("MP3", "FLAC")
+        self._compressed = container in ("MP3", "FLAC")
+        self._floats = subtype in ("FLOAT", "DOUBLE") or container == "MP3"
         self.info = AudioInfo(
-            container="raw" if raw else _CONTAINERS.get(sound.format, sound.format.lower()),
-            codec=_codec_name(sound.format, sound.subtype, sound.endian),
-            sample_rate_hz=sound.samplerate,
-            channels=sound.channels,
-            duration_s=None if self._declared is None else self._declared / sound.samplerate,
+            container="raw" if raw else _CONTAINERS.get(container, container.lower()),
+            codec=_codec_name(container, subtype, sound.endian),
+            sample_rate_hz=rate_hz,
+            channels=channels,
+            duration_s=None if self._declared is None else self._declared / rate_hz,
         )
-        self.duration_trusted = self._declared is not None and sound.format != "MP3"
-        self._whole_numbers = sound.subtype.startswith("PCM_")
+        self.duration_trusted = self._declared is not None and container != "MP3"
         self.truncated = False
         self.unread = False
 
@@ -124,12 +123,12 @@ class SndfileReader:
                 break
             got += len(samples)
             if len(samples):
-                yield Pcm(samples if self._whole_numbers else without_wild_values(samples), rate)
+                yield Pcm(without_wild_values(samples) if self._floats else samples, rate)
             if len(samples) < want:
                 break
         short = self._declared is not None and got < self._declared
         self.truncated = broke_off or short or self._wav_cut
-        self.unread = self._compressed and (broke_off or short)
+        self.unread = broke_off or (short and self._compressed)
 
     def close(self) -> None:
         self._sound.close()
