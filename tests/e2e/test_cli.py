@@ -170,6 +170,27 @@ class TestTranscribe:
             assert process.stderr.read() == ""
         assert process.wait() == 1
 
+    def test_input_that_never_ends_does_not_hold_it_up(
+        self, program: list[str], environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        process = subprocess.Popen(
+            [*program, "transcribe", "-"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "data").glob("tmp/stdin-*/audio")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+        _, stderr = process.communicate()
+        assert "Traceback" not in stderr
+        assert "Fatal" not in stderr
+        assert list((tmp_path / "data" / "tmp").iterdir()) == []
+
 
 class TestOnATerminal:
     """`pty` gives the program a terminal for everything."""
