@@ -3,7 +3,7 @@ the next window can need."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class ChannelFeed:
         self._kept.append(block)
         self._received += len(block)
         regions = self._detector.push(self._probabilities.push(block))
-        windows = self._planner.push(regions, self._detector.position)
+        windows = self._planner.push(regions, self._speech_from)
         ready = [self._cut(window) for window in windows]
         self._forget()
         return ready
@@ -54,21 +54,32 @@ class ChannelFeed:
     def flush(self) -> list[WindowAudio]:
         """The channel is over: the windows that are left."""
         regions = self._detector.push(self._probabilities.flush()) + self._detector.flush()
-        windows = self._planner.push(regions, self._detector.position)
+        # The last frame is judged filled up with silence: its region may end after the recording.
+        inside = [replace(region, end=min(region.end, self._received)) for region in regions]
+        windows = self._planner.push(inside, self._speech_from)
         windows += self._planner.flush(self._received)
         return [self._cut(window) for window in windows]
+
+    @property
+    def settled_samples(self) -> int:
+        """Up to here every window is complete."""
+        needed = self._planner.needed_from
+        return self._speech_from if needed is None else min(needed, self._speech_from)
+
+    @property
+    def _speech_from(self) -> int:
+        """No region still to come begins before this."""
+        opened = self._detector.open_since
+        return self._detector.position if opened is None else opened
 
     def _cut(self, window: Window) -> WindowAudio:
         joined = np.concatenate(self._kept) if len(self._kept) > 1 else self._kept[0]
         self._kept = [joined]
         samples = joined[window.start - self._kept_from : window.end - self._kept_from].copy()
-        # The last frame is judged filled up with silence: its region may end after the recording.
-        exact = Window(window.start, window.start + len(samples), window.regions)
-        return WindowAudio(self._channel, exact, samples)
+        return WindowAudio(self._channel, window, samples)
 
     def _forget(self) -> None:
         """Drop whole blocks that no window to come can hold."""
-        needed = [self._detector.position, self._detector.open_since, self._planner.needed_from]
-        oldest = min(n for n in needed if n is not None) - self._padding
+        oldest = self.settled_samples - self._padding
         while len(self._kept) > 1 and self._kept_from + len(self._kept[0]) <= oldest:
             self._kept_from += len(self._kept.pop(0))

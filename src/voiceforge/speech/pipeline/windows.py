@@ -50,8 +50,9 @@ class WindowPlanner:
         """First sample that a window still to come may hold; None: nothing is pending."""
         return self._start_of(self._pending) if self._pending else None
 
-    def push(self, regions: Iterable[Region], position: int) -> list[Window]:
-        """Take regions that ended; `position` is how many samples have been judged.
+    def push(self, regions: Iterable[Region], speech_from: int) -> list[Window]:
+        """Take regions that ended. `speech_from`: where the region that is still open began, else how
+        many samples have been judged: no later region begins before it.
 
         Returns the windows that no later region can join.
         """
@@ -60,17 +61,13 @@ class WindowPlanner:
             if self._pending and not self._fits(region):
                 windows.append(self._close(region.start))
             self._pending.append(region)
-        if self._pending and position - self._pending[-1].end > self._rule.max_pause_samples:
-            windows.append(self._close(position))
+        if self._pending and speech_from - self._pending[-1].end > self._rule.max_pause_samples:
+            windows.append(self._close(speech_from))
         return windows
 
     def flush(self, total_samples: int) -> list[Window]:
         """The stream ended after `total_samples`: the last window, which need not share its air."""
-        return (
-            [self._close(total_samples + self._rule.padding_samples, limit=total_samples)]
-            if self._pending
-            else []
-        )
+        return [self._close(None, limit=total_samples)] if self._pending else []
 
     def _fits(self, region: Region) -> bool:
         pause = region.start - self._pending[-1].end
@@ -80,14 +77,17 @@ class WindowPlanner:
     def _start_of(self, regions: list[Region]) -> int:
         return max(regions[0].start - self._rule.padding_samples, self._last_end, 0)
 
-    def _close(self, next_start: int, limit: int | None = None) -> Window:
-        """`next_start`: where speech goes on. `limit`: where the recording ends, once known."""
+    def _close(self, next_start: int | None, limit: int | None = None) -> Window:
+        """`next_start`: where speech goes on, at the earliest. `limit`: where the recording ends."""
         regions, self._pending = self._pending, []
         last = regions[-1]
-        # Two windows share the pause between them; a cut inside speech leaves no pause to share.
-        room = max(0, next_start - last.end)
-        air = room // 2 if room < 2 * self._rule.padding_samples else self._rule.padding_samples
-        end = last.end + (0 if last.cut else air)
+        air = self._rule.padding_samples
+        if next_start is not None:
+            # Two windows share the pause between them; the part of it that is no window's ends it
+            # whichever of the two is known first.
+            pause = min(next_start - last.end, self._rule.max_pause_samples)
+            air = min(air, pause // 2)
+        end = last.end + air
         window = Window(self._start_of(regions), end if limit is None else min(end, limit), tuple(regions))
         self._last_end = window.end
         return window
