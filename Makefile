@@ -9,6 +9,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .make
+BENCH_OUT := build/bench
 # The first Python of at least 3.11; `make PYTHON=/path/to/python …` chooses another.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
 	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -37,9 +38,26 @@ format: $(STAMPS)/test ## Rewrite the sources in our style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMPS)/package $(STAMPS)/test ## Speed and accuracy over MANIFEST=file.jsonl
-	@test -n "$(MANIFEST)" || { echo "usage: make bench MANIFEST=recordings.jsonl [BENCH_ARGS=…]" >&2; exit 2; }
-	@$(BIN)/voiceforge bench "$(MANIFEST)" $(BENCH_ARGS)
+BENCHMARKS := engine accuracy path decode http_overhead footprint long_file
+bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure docs/benchmarks.md anew (SPEECH=FOLDER with a manifest.jsonl)
+	@$(BIN)/python benchmarks/report.py $(BENCH_OUT)
+
+# One at a time, whatever -j says: beside each other they would measure each other.
+.NOTPARALLEL: bench
+bench-%: $(STAMPS)/package $(STAMPS)/test
+	@mkdir -p $(BENCH_OUT) && rm -f $(BENCH_OUT)/$*.json
+	@echo "== $*" && $(BIN)/python benchmarks/$*.py --json $(BENCH_OUT)/$*.json $(BENCH_ARGS)
+bench-engine bench-accuracy bench-path bench-long_file: export VOICEFORGE_SPEECH_DIR := $(or $(SPEECH),$(VOICEFORGE_SPEECH_DIR))
+bench-accuracy: BENCH_ARGS = --library
+bench-footprint: BENCH_ARGS = --venv $(BENCH_OUT)/base
+bench-footprint: $(BENCH_OUT)/base/bin/voiceforge
+
+# A fresh environment with only the base, to be weighed.
+$(BENCH_OUT)/base/bin/voiceforge: requirements/base.txt pyproject.toml
+	@echo "Installing the base into $(BENCH_OUT)/base"
+	@rm -rf $(BENCH_OUT)/base && $(PYTHON) -m venv $(BENCH_OUT)/base
+	@$(BENCH_OUT)/base/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements/base.txt
+	@$(BENCH_OUT)/base/bin/python -m pip --disable-pip-version-check -q install --no-deps .
 
 requirements: $(STAMPS)/dev ## Compile requirements/*.txt anew, within what pyproject.toml allows
 	@$(COMPILE) -o requirements/build.txt requirements/build.in
@@ -59,7 +77,7 @@ docs: $(STAMPS)/dev examples ## Build the docs site into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 clean: ## Remove .venv, stamps and caches
-	@rm -rf $(VENV) $(STAMPS) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(STAMPS) $(BENCH_OUT) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "VoiceForge needs Python 3.11 or newer; none was found" >&2; exit 1; }

@@ -1,0 +1,78 @@
+"""The product's pipeline in this process, put together from its public parts; any may be exchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voiceforge.speech.audio.decode import open_audio
+from voiceforge.speech.audio.level import PeakNormalizer
+from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
+from voiceforge.speech.engines.batcher import Batcher
+from voiceforge.speech.options import RawFormat, TranscribeOptions, VadOptions
+from voiceforge.speech.pipeline.batch import Stages, transcribe
+from voiceforge.speech.pipeline.channel import ChannelFeed
+from voiceforge.speech.pipeline.windows import PackingRule
+from voiceforge.speech.transcript.events import Finished
+from voiceforge.speech.transcript.types import Transcript
+from voiceforge.speech.vad.regions import RegionDetector
+from voiceforge.speech.vad.silero import SileroModel, SpeechProbabilities
+
+Samples = NDArray[np.float32]
+
+EMBEDDED_MODEL = "moonshine-tiny-en"
+
+
+def embedded_model_folder() -> Path:
+    from voiceforge.infra.modelstore.wheel import find_in_wheel
+    from voiceforge.speech.engines.catalog import find_entry
+
+    entry = find_entry(EMBEDDED_MODEL)
+    installed = find_in_wheel(entry) if entry else None
+    if installed is None:
+        raise SystemExit("the embedded model is not installed")
+    return installed.files.path
+
+
+def transcribe_file(
+    path: Path, batcher: Batcher, stages: Stages, options: TranscribeOptions | None = None
+) -> Transcript:
+    return _transcribe(path, batcher, stages, options or TranscribeOptions())
+
+
+def transcribe_samples(samples: Samples, batcher: Batcher, stages: Stages) -> Transcript:
+    """samples: float32, shape (n_samples,), 16 kHz mono."""
+    return _transcribe(samples.tobytes(), batcher, stages, TranscribeOptions(raw=RawFormat("f32le")))
+
+
+def _transcribe(
+    source: Path | bytes, batcher: Batcher, stages: Stages, options: TranscribeOptions
+) -> Transcript:
+    ticket = batcher.open()
+    try:
+        with open_audio(source, raw=options.raw, limits=options.limits) as stream:
+            for event in transcribe(stream, ticket, stages, options):
+                if isinstance(event, Finished):
+                    return event.transcript
+    finally:
+        ticket.close()
+    raise AssertionError("the pipeline ended without a transcript")
+
+
+def windows_of(samples: Samples, best_window_s: float) -> list[Samples]:
+    """The windows that the pipeline would hand to an engine."""
+    vad = VadOptions()
+    padding = vad.padding_ms * SAMPLE_RATE_HZ // 1000
+    target = int(best_window_s * SAMPLE_RATE_HZ)
+    feed = ChannelFeed(
+        0,
+        probabilities=SpeechProbabilities(SileroModel()),
+        detector=RegionDetector(vad, target),
+        rule=PackingRule(target_samples=target, padding_samples=padding),
+    )
+    normalizer = PeakNormalizer(1)
+    blocks = [*normalizer.push(samples[None, :]), *normalizer.flush()]
+    windows = [window for block in blocks for window in feed.push(block[0])]
+    return [window.samples for window in (*windows, *feed.flush())]
