@@ -22,6 +22,10 @@ from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Engine, 
 from voiceforge.speech.transcript.types import ModelRef
 
 _SPEED_SMOOTHING = 0.2  # weight of the newest batch in the running speed
+_PATIENCE_S = 10.0
+_PATIENT_TURN = 8
+"""Every eighth batch goes to the window that has waited longest, if that is more than ten seconds: no
+class starves, and a backlog of any age takes no more than that from the more urgent ones."""
 
 
 class Priority(IntEnum):
@@ -122,7 +126,9 @@ class Batcher:
         self._tickets: set[Ticket] = set()
         self._order = 0
         self._idle = 0
+        self._turn = 0
         self._closing = False
+        self._stopped = False
         self._seconds_per_second: float | None = None
         self._workers = [
             threading.Thread(target=self._work, name=f"engine-{engine.model.id}-{i}", daemon=True)
@@ -163,17 +169,21 @@ class Batcher:
             return ticket
 
     def close(self, grace_s: float = 30.0) -> None:
-        """Finish what is queued within `grace_s`, drop the rest, then close the engine."""
+        """Admit nobody any more, let the open requests finish within `grace_s`, drop the rest, then
+        close the engine. Idempotent."""
+        deadline = self._clock() + grace_s
         with self._lock:
             self._closing = True
+            self._lock.wait_for(lambda: not self._tickets, grace_s)
+            self._stopped = True
             self._lock.notify_all()
-        deadline = self._clock() + grace_s
         for worker in self._workers:
             worker.join(max(0.0, deadline - self._clock()))
         with self._lock:
             dropped, self._waiting = self._waiting, []
         for item in dropped:
-            item.future.set_exception(ShuttingDown("the server is shutting down", retry_after_s=5))
+            if item.future.set_running_or_notify_cancel():
+                item.future.set_exception(ShuttingDown("the server is shutting down", retry_after_s=5))
         for worker in self._workers:
             worker.join()  # at most one batch each
         self._engine.close()
@@ -189,17 +199,18 @@ class Batcher:
             if ticket.cancelled:
                 item.future.cancel()
                 return item.future
-            if self._closing:
+            if self._stopped:
                 raise ShuttingDown("the server is shutting down", retry_after_s=5)
             self._order += 1
             self._waiting.append(item)
-            self._lock.notify()
+            self._lock.notify_all()
             return item.future
 
     def _close_ticket(self, ticket: Ticket) -> None:
         with self._lock:
             ticket.cancelled = True
             self._tickets.discard(ticket)
+            self._lock.notify_all()
             mine = [item for item in self._waiting if item.ticket is ticket]
             self._waiting = [item for item in self._waiting if item.ticket is not ticket]
         for item in mine:
@@ -219,7 +230,7 @@ class Batcher:
         """Wait for work; an empty list means the end."""
         with self._lock:
             self._idle += 1
-            while not self._waiting and not self._closing:
+            while not self._waiting and not self._stopped:
                 self._lock.wait()
             batch = self._take() if self._waiting else []
             self._idle -= 1
@@ -232,7 +243,7 @@ class Batcher:
     def _take(self) -> list[_Item]:
         """The most urgent window, and beside it those of its class with equal options that are
         nearest to it in length: the decoder's work grows with the longest row."""
-        first = min(self._waiting, key=lambda item: item.rank)
+        first = self._first()
         same = [
             item
             for item in self._waiting
@@ -247,6 +258,13 @@ class Batcher:
         self._waiting = [item for item in self._waiting if id(item) not in chosen]
         return batch
 
+    def _first(self) -> _Item:
+        self._turn += 1
+        longest = self._waiting[0]  # they stand in order of arrival
+        if self._turn % _PATIENT_TURN == 0 and self._clock() - longest.queued_at > _PATIENCE_S:
+            return longest
+        return min(self._waiting, key=lambda item: item.rank)
+
     def _decode(self, batch: Sequence[_Item]) -> None:
         running = [item for item in batch if item.future.set_running_or_notify_cancel()]
         if running:
@@ -255,6 +273,8 @@ class Batcher:
     def _decode_running(self, running: Sequence[_Item]) -> None:
         try:
             hypotheses = self._engine.decode([item.window for item in running], running[0].options)
+            if len(hypotheses) != len(running):
+                raise EngineFailed("the speech engine did not answer for every window")
         except Exception as error:
             # Whatever escapes an engine must reach the callers: a worker that died would leave
             # them waiting for ever. One bad window must not fail those that shared its batch.

@@ -159,7 +159,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         source="moonshine-voice",
         origin="wheel",
         capabilities=Capabilities(
-            languages=ENGLISH, longest_window_s=30.0, best_window_s=12.0, max_batch_rows=8
+            languages=ENGLISH, longest_window_s=30.0, best_window_s=12.0, max_batch_rows=4
         ),
         files=MOONSHINE_FILES,
         required=MOONSHINE_FILES,
