@@ -7,6 +7,7 @@ the bytes are, what leaves is audio or one of our errors. Knows no engine and no
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 import tempfile
@@ -68,6 +69,8 @@ class AudioStream:
         self._size = size
         self._limits = limits
         self._resources = resources
+        longest = limits.max_duration_s
+        self._most_samples = math.inf if longest is None else (longest + _LENGTH_TOLERANCE_S) * SAMPLE_RATE_HZ
         self._decoded_samples = 0
         self._started = False
 
@@ -138,12 +141,13 @@ class AudioStream:
         self._reader = rest
 
     def _cut(self, rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        longest = self._limits.max_duration_s
         for start in range(0, rows.shape[1], _BLOCK_SAMPLES):
             block = rows[:, start : start + _BLOCK_SAMPLES]
             self._decoded_samples += block.shape[1]
-            if longest is not None and self.decoded_s > longest + _LENGTH_TOLERANCE_S:
-                raise AudioTooLong(f"the audio is longer than the {longest:g} s that are accepted")
+            if self._decoded_samples > self._most_samples:
+                raise AudioTooLong(
+                    f"the audio is longer than the {self._limits.max_duration_s:g} s that are accepted"
+                )
             yield block
 
 

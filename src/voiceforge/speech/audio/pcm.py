@@ -90,7 +90,9 @@ def check_shape(sample_rate_hz: int, channels: int) -> None:
 def without_wild_values(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same samples; if any is not a number or beyond all sense, a copy with those mended."""
     flat = samples.ravel(order="K")
-    if float(np.dot(flat, flat)) <= _LOUDEST**2:  # one pass; no sample is then beyond, none is NaN
+    with np.errstate(invalid="ignore", over="ignore"):
+        energy = float(np.dot(flat, flat))
+    if energy <= _LOUDEST**2:  # one pass: no sample is then beyond, and none is NaN
         return samples
     mended = np.nan_to_num(samples, copy=True, nan=0.0, posinf=0.0, neginf=0.0)
     return np.clip(mended, -_LOUDEST, _LOUDEST, out=mended)

@@ -1,6 +1,6 @@
 """Everything else through libav (PyAV), and what libsndfile gives up on.
 
-The only module that imports av. Demuxers and decoders are allow-listed: a playlist, a session
+The only module that decodes with av. Demuxers and decoders are allow-listed: a playlist, a session
 description or a concat script is not a recording, and none may make us open a second file or a
 connection. Undecodable packets are passed over, so damage costs the damaged part and no more.
 """

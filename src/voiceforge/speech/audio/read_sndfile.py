@@ -1,6 +1,6 @@
 """WAV, AIFF, FLAC, MP3 and headerless PCM through libsndfile: the fastest where it applies.
 
-The only module that imports soundfile. It refuses what libsndfile reads less well than libav
+The only module that decodes with soundfile. It refuses what libsndfile reads less well than libav
 (more than two channels: it does not say which is which), and the caller then asks libav.
 """
 
@@ -18,7 +18,7 @@ from voiceforge.speech.options import RawEncoding, RawFormat
 if TYPE_CHECKING:
     import soundfile
 
-_READ_S = 8
+_READ_S = 16
 _MAX_READ_FRAMES = 1 << 19
 _UNKNOWN_LENGTH = 1 << 62
 """libsndfile's count for a FLAC whose header gives none is 2**63 - 1."""
