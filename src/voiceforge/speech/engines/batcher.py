@@ -174,7 +174,7 @@ class Batcher:
         deadline = self._clock() + grace_s
         with self._lock:
             self._closing = True
-            self._lock.wait_for(lambda: not self._tickets, grace_s)
+            self._lock.wait_for(lambda: self._stopped or not self._tickets, grace_s)
             self._stopped = True
             self._lock.notify_all()
         for worker in self._workers:
@@ -197,7 +197,7 @@ class Batcher:
         with self._lock:
             item = _Item(window, options, ticket, self._order, self._clock())
             if ticket.cancelled:
-                item.future.cancel()
+                _cancel(item.future)
                 return item.future
             if self._stopped:
                 raise ShuttingDown("the server is shutting down", retry_after_s=5)
@@ -214,7 +214,7 @@ class Batcher:
             mine = [item for item in self._waiting if item.ticket is ticket]
             self._waiting = [item for item in self._waiting if item.ticket is not ticket]
         for item in mine:
-            item.future.cancel()
+            _cancel(item.future)
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -294,6 +294,12 @@ class Batcher:
     def _note_speed(self, now: float) -> None:
         before = self._seconds_per_second
         self._seconds_per_second = now if before is None else before + _SPEED_SMOOTHING * (now - before)
+
+
+def _cancel(future: Future[Hypothesis]) -> None:
+    """For good: `cancel` alone leaves those hanging that wait by `concurrent.futures.wait`."""
+    if future.cancel():
+        future.set_running_or_notify_cancel()
 
 
 __all__ = ["BatchObserver", "Batcher", "BatcherLimits", "CancelledError", "Priority", "Ticket"]

@@ -18,6 +18,8 @@ _NO_SENTENCE_END = re.compile(
 )
 _LONG_PAUSE_S = 1.0
 _LONGEST_SEGMENT_S = 12.0
+_SEAM_S = 1e-6
+"""Sums of fractions miss the end of a stretch by less; a word must not reach over a pause for that."""
 _NATURAL_BREAK = re.compile(r"[,;:，、；：]['\"”’)\]]*$")
 
 
@@ -49,11 +51,12 @@ def spread_words(text: str, speech: Sequence[Span], confidences: Sequence[float]
 def _at(speech: Sequence[Span], spoken_s: float, *, leading: bool) -> float:
     """The moment at which `spoken_s` seconds of speech have passed. At the seam of two spans a word
     that begins there begins with the later one."""
+    slack = -_SEAM_S if leading else _SEAM_S
     for span in speech:
         length = span.end - span.start
-        if spoken_s < length or (spoken_s == length and not leading):
-            return span.start + spoken_s
-        spoken_s -= length
+        if spoken_s <= length + slack:
+            return min(span.start + spoken_s, span.end)
+        spoken_s = max(0.0, spoken_s - length)
     return speech[-1].end if speech else 0.0
 
 
