@@ -173,7 +173,10 @@ class ModelLoading(Unavailable):
 
 
 class DependencyMissing(Unavailable):
+    """A package is not installed: nothing that the same request could mend by coming again."""
+
     code = "dependency_missing"
+    retryable = False
 
 
 class ShuttingDown(Unavailable):

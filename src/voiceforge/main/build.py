@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from voiceforge.errors import ModelNotFound
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub, HubAddress
@@ -14,7 +15,7 @@ from voiceforge.services.models import Models
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.engines.base import Engine
 from voiceforge.speech.engines.batcher import BatcherLimits
-from voiceforge.speech.engines.device import DeviceChoice, choose_device
+from voiceforge.speech.engines.device import DeviceChoice, choose_device, usable_cores
 from voiceforge.speech.engines.registry import load_engine
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.pipeline.batch import Stages
@@ -30,12 +31,12 @@ def build(settings: Settings, *, version: str, any_folder: bool = False) -> Serv
     """
     metrics = Metrics(version)
     device = _Device(settings)
+    cores = settings.engine.threads or usable_cores()
 
     def load(model_id: str) -> Engine:
         source = models.source(model_id)
-        return load_engine(
-            source.entry, source.installed.files.path, source.installed.files.revision, device.choice()
-        )
+        files = source.installed.files
+        return load_engine(source.entry, files.path, files.revision, cores=cores, device=device.choice)
 
     engines = EngineRoom(
         load,
@@ -44,6 +45,7 @@ def build(settings: Settings, *, version: str, any_folder: bool = False) -> Serv
         ),
         metrics=metrics,
         idle_unload_s=settings.models.idle_unload_s,
+        keep=lambda: frozenset({_default_id(models, settings)}),
     )
     endpoint = settings.models.hub_endpoint
     store = DiskModelStore(
@@ -62,8 +64,8 @@ def build(settings: Settings, *, version: str, any_folder: bool = False) -> Serv
     transcriptions = Transcriptions(
         models=models,
         engines=engines,
-        stages=lambda: _stages(device.choice().threads),
-        fetcher=_fetcher(settings),
+        stages=lambda: _stages(cores),
+        fetcher=(lambda: _fetcher(settings)) if settings.features.url_input else None,
         subtitles=SubtitleOptions(**settings.subtitles.model_dump()),
         metrics=metrics,
         temp_dir=temp_dir(settings),
@@ -71,12 +73,21 @@ def build(settings: Settings, *, version: str, any_folder: bool = False) -> Serv
     )
     health = Health(
         engines=engines,
-        default_model=settings.model,
+        default_model=_default_id(models, settings),
         data_dir=settings.data_dir,
         version=version,
-        device=lambda: device.choice().device,
+        device=device.describe,
     )
     return Services(transcriptions, models, health, engines, metrics)
+
+
+def _default_id(models: Models, settings: Settings) -> str:
+    """The model's own id where the setting names an alias; the name as it is where it means nothing, so
+    that health can say what is missing."""
+    try:
+        return models.resolve(None)
+    except ModelNotFound:
+        return settings.model
 
 
 class _Device:
@@ -91,6 +102,12 @@ class _Device:
             self._choice = choose_device(self._wishes.device, self._wishes.compute_type, self._wishes.threads)
         return self._choice
 
+    def describe(self) -> str:
+        """For people; finds nothing out."""
+        if self._choice is None:
+            return "cpu; a Whisper model would choose its own device when it is loaded"
+        return f"{self._choice.device}, {self._choice.compute_type}"
+
 
 def _stages(threads: int) -> Stages:
     from voiceforge.speech.alignment.english_pocketsphinx import PocketsphinxAligner
@@ -99,9 +116,7 @@ def _stages(threads: int) -> Stages:
     return Stages(vad=SileroModel(), aligner=PocketsphinxAligner(max_decoders=threads))
 
 
-def _fetcher(settings: Settings) -> Fetcher | None:
-    if not settings.features.url_input:
-        return None
+def _fetcher(settings: Settings) -> Fetcher:
     from voiceforge.infra.fetch.http import HttpFetcher
 
     fetch = settings.fetch

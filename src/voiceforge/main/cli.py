@@ -90,7 +90,9 @@ def _doctor(choices: Choices) -> Doctor:
         from voiceforge.speech.engines.registry import load_engine
 
         files = source.installed.files
-        return load_engine(source.entry, files.path, files.revision, choose_device("cuda"))
+        return load_engine(
+            source.entry, files.path, files.revision, cores=1, device=lambda: choose_device("cuda")
+        )
 
     return Doctor(
         models=build(settings, version=_version(), any_folder=True).models,

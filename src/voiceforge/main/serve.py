@@ -11,9 +11,12 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -39,6 +42,8 @@ _BACKLOG = 2048
 _CLOSING_S = 2
 _AT_ONCE_S = 0.3
 _SWEEP_EVERY_S = 30.0
+# No upload or download is worked on for this long; younger files may belong to a process beside us.
+_ORPHAN_AGE_S = 12 * 3600
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -56,12 +61,25 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         services = build(settings, version=version)
         services.models.require_installed(None)
-        temp_dir(settings).mkdir(parents=True, exist_ok=True)
+        _prepare(temp_dir(settings))
         listening = Listening(_url(listener), settings.model, settings.api_key is not None)
         process = _Process(settings, services, version)
         asyncio.run(process.run(listener, lambda: on_listening(listening)))
     if process.exit_code:
         raise SystemExit(process.exit_code)
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder for temporary files, without those that a killed process left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    oldest = time.time() - _ORPHAN_AGE_S
+    for path in folder.iterdir():
+        if path.lstat().st_mtime >= oldest:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def http_config(settings: Settings, version: str) -> HttpConfig:
@@ -203,6 +221,9 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
+        # Accepted connections inherit it; asyncio sets it only on sockets whose protocol number says
+        # TCP, which this one's does not, and a reply in two parts would wait 40 ms for its second.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         address = f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:

@@ -39,7 +39,7 @@ class EngineRoom:
     Args:
         load: makes engines.
         idle_unload_s: unload what nobody used for so long; None: never.
-        keep: models that are never unloaded for idleness.
+        keep: tells which models are never unloaded for idleness.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class EngineRoom:
         limits: BatcherLimits,
         metrics: Metrics,
         idle_unload_s: float | None = None,
-        keep: frozenset[str] = frozenset(),
+        keep: Callable[[], frozenset[str]] = frozenset,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
@@ -110,7 +110,7 @@ class EngineRoom:
         idle = [
             model_id
             for model_id, batcher in self.loaded().items()
-            if model_id not in self._keep
+            if model_id not in self._keep()
             and batcher.open_tickets == 0
             and self._places[model_id].used_at < horizon
         ]

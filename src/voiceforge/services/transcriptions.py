@@ -64,7 +64,7 @@ class Rendered:
 class Transcriptions:
     """Args:
     stages: makes the shared stages of the pipeline; called once, on first use.
-    fetcher: None where fetching URLs is switched off.
+    fetcher: makes the fetcher, called once; None where fetching URLs is switched off.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Transcriptions:
         models: Models,
         engines: EngineRoom,
         stages: Callable[[], Stages],
-        fetcher: Fetcher | None,
+        fetcher: Callable[[], Fetcher] | None,
         subtitles: SubtitleOptions,
         metrics: Metrics,
         temp_dir: Path,
@@ -84,7 +84,8 @@ class Transcriptions:
         self._make_stages = stages
         self._stages: Stages | None = None
         self._stages_lock = threading.Lock()
-        self._fetcher = fetcher
+        self._make_fetcher = fetcher
+        self._fetcher: Fetcher | None = None
         self._subtitles = subtitles
         self._metrics = metrics
         self._temp_dir = temp_dir
@@ -175,10 +176,12 @@ class Transcriptions:
         if isinstance(source, Path):
             yield source
             return
-        if self._fetcher is None:
+        if self._make_fetcher is None:
             raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
         with tempfile.TemporaryDirectory(dir=self._temp_dir, prefix="fetch-") as folder:
             target = Path(folder) / "audio"
+            if self._fetcher is None:
+                self._fetcher = self._make_fetcher()
             await self._fetcher.fetch(source.url, target)
             yield target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
@@ -11,12 +12,15 @@ from voiceforge.speech.engines.device import DeviceChoice
 from voiceforge.speech.transcript.types import ModelRef
 
 
-def load_engine(entry: CatalogEntry, path: Path, revision: str, device: DeviceChoice) -> Engine:
+def load_engine(
+    entry: CatalogEntry, path: Path, revision: str, *, cores: int, device: Callable[[], DeviceChoice]
+) -> Engine:
     """Load a model's files. Slow; takes the memory of the model.
 
     Args:
         path: folder of the files. revision: which files they are.
-        device: where Whisper models run; Moonshine always runs on the CPU, one core per decode.
+        cores: for engines that run on the CPU only: how many decodes may run at once, each on one.
+        device: where engines that have a choice run; asked only for those, since it loads a runtime.
 
     Raises:
         DependencyMissing, ModelNotInstalled, EngineFailed: see the engine.
@@ -26,7 +30,7 @@ def load_engine(entry: CatalogEntry, path: Path, revision: str, device: DeviceCh
         case "moonshine_ort":
             from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
 
-            return MoonshineOrt(path, model, parallel_decodes=device.threads)
+            return MoonshineOrt(path, model, parallel_decodes=cores)
         case "whisper_ct2":
             from voiceforge.speech.engines.whisper_ct2 import WhisperCt2
 
@@ -34,7 +38,7 @@ def load_engine(entry: CatalogEntry, path: Path, revision: str, device: DeviceCh
             return WhisperCt2(
                 path,
                 model,
-                device=device,
+                device=device(),
                 languages=known.languages if known is not None else None,
                 tasks=known.tasks if known is not None else None,
             )
