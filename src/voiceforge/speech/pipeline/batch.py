@@ -34,6 +34,7 @@ from voiceforge.speech.vad.regions import RegionDetector
 from voiceforge.speech.vad.silero import SileroModel, SpeechProbabilities
 
 _BATCHES_AHEAD = 2
+_LOWEST_RATE_HZ = 8_000  # the telephone's; below it consonants are gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class _Run:
         capabilities = ticket.capabilities
         self._most_in_flight = _BATCHES_AHEAD * capabilities.max_batch_rows * capabilities.parallel_decodes
         self._segments: list[Segment] = []
+        self._progress_s = 0.0
         self._language_mass: dict[str, float] = defaultdict(float)  # speech seconds × probability
         self._language_s: dict[str, float] = defaultdict(float)
 
@@ -101,16 +103,20 @@ class _Run:
                 for feed, samples in zip(self._feeds, block, strict=True):
                     self._submit(feed.push(samples))
                 yield from self._settle_ready()
+                yield from self._progress()
             for feed in self._feeds:
                 self._submit(feed.flush())
             while self._in_flight:
                 yield from self._settle_next()
+                yield from self._progress()
         except CancelledError as error:
             raise Cancelled("the transcription was cancelled") from error
         if self._split:
             self._segments.sort(key=lambda segment: (segment.start, segment.channel or 0))
             self._segments = [replace(segment, id=i) for i, segment in enumerate(self._segments)]
             yield from map(SegmentReady, self._segments)
+        if self._progress_s < self._stream.decoded_s:
+            yield Progress(self._stream.decoded_s, self._stream.info.duration_s)
         yield Finished(self._transcript(perf_counter() - started))
 
     def _levelled(self) -> Iterator[NDArray[np.float32]]:
@@ -128,8 +134,9 @@ class _Run:
 
     def _feed(self, channel: int, stages: Stages) -> ChannelFeed:
         capabilities = self._ticket.capabilities
-        padding = self._options.vad.padding_ms * SAMPLE_RATE_HZ // 1000
-        longest = int(capabilities.longest_window_s * SAMPLE_RATE_HZ) - 2 * padding
+        longest = int(capabilities.longest_window_s * SAMPLE_RATE_HZ)
+        padding = min(self._options.vad.padding_ms * SAMPLE_RATE_HZ // 1000, longest // 4)
+        longest -= 2 * padding
         target = min(int(capabilities.best_window_s * SAMPLE_RATE_HZ), longest)
         return ChannelFeed(
             channel,
@@ -149,6 +156,7 @@ class _Run:
             self._in_flight[0].future.done() or len(self._in_flight) > self._most_in_flight
         ):
             yield from self._settle_next()
+            yield from self._progress()
 
     def _settle_next(self) -> Iterator[TranscribeEvent]:
         """Settle the oldest window. Segments of split channels wait until all can be put in order."""
@@ -166,7 +174,15 @@ class _Run:
             self._segments.append(numbered)
             if not self._split:
                 yield SegmentReady(numbered)
-        yield Progress(done.audio.window.end / SAMPLE_RATE_HZ, self._stream.info.duration_s)
+
+    def _progress(self) -> Iterator[Progress]:
+        """How far everything is done, on the channel that is least so; nothing where that is no news."""
+        settled = min(feed.settled_samples for feed in self._feeds)
+        waiting = min((entry.audio.window.start for entry in self._in_flight), default=settled)
+        done_s = min(settled / SAMPLE_RATE_HZ, waiting / SAMPLE_RATE_HZ, self._stream.decoded_s)
+        if done_s > self._progress_s:
+            self._progress_s = done_s
+            yield Progress(done_s, self._stream.info.duration_s)
 
     def _transcript(self, processing_s: float) -> Transcript:
         duration = self._stream.decoded_s
@@ -203,8 +219,17 @@ class _Run:
             )
         if self._account.speech_s == 0.0:
             found.append(TranscriptWarning("no_speech", "no speech was found"))
+        elif not self._segments:
+            found.append(TranscriptWarning("no_speech", "no speech was found that could be recognised"))
         if any(level.clipped for level in self._meter.levels):
             found.append(TranscriptWarning("clipping", "the recording is clipped; words may be lost"))
+        rate_hz = self._stream.info.sample_rate_hz
+        if rate_hz < _LOWEST_RATE_HZ:
+            found.append(
+                TranscriptWarning(
+                    "sample_rate_low", f"at {rate_hz} Hz half of what makes speech clear is lost"
+                )
+            )
         if self._stream.truncated:
             found.append(
                 TranscriptWarning("truncated", "the file ends in the middle; only its first part was read")

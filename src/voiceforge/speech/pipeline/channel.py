@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from voiceforge.speech.audio.waveform import Waveform
+from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.pipeline.windows import PackingRule, Window, WindowPlanner
 from voiceforge.speech.vad.regions import RegionDetector
 from voiceforge.speech.vad.silero import SpeechProbabilities
@@ -79,7 +79,12 @@ class ChannelFeed:
         return WindowAudio(self._channel, window, samples)
 
     def _forget(self) -> None:
-        """Drop whole blocks that no window to come can hold."""
+        """Drop what no window to come can hold, of the block it ends in too: windows join blocks, and
+        one that grew with every window would in the end be the whole recording."""
         oldest = self.settled_samples - self._padding
         while len(self._kept) > 1 and self._kept_from + len(self._kept[0]) <= oldest:
             self._kept_from += len(self._kept.pop(0))
+        spare = oldest - self._kept_from
+        if spare >= SAMPLE_RATE_HZ:
+            self._kept[0] = self._kept[0][spare:].copy()
+            self._kept_from = oldest

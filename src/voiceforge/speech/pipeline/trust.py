@@ -29,4 +29,11 @@ class Account:
             self.gaps.append(Gap(start, end, "removed" if removed else "no_text"))
 
     def coverage(self) -> Coverage:
-        return Coverage(self.speech_s, self.transcribed_s, tuple(sorted(self.gaps, key=lambda g: g.start)))
+        gaps: list[Gap] = []
+        for gap in sorted(self.gaps, key=lambda gap: (gap.start, gap.end)):
+            # A region that was heard again in halves, or cut because it was long, is one gap.
+            if gaps and gaps[-1].end == gap.start and gaps[-1].reason == gap.reason:
+                gaps[-1] = Gap(gaps[-1].start, gap.end, gap.reason)
+            else:
+                gaps.append(gap)
+        return Coverage(self.speech_s, self.transcribed_s, tuple(gaps))

@@ -63,9 +63,10 @@ class WindowSettler:
         whole = _Piece(audio.window.start, audio.samples, audio.window.regions, hypothesis)
         if self._is_unsure(hypothesis):
             whole = replace(whole, hypothesis=self._surest(audio.samples, hypothesis))
+        pieces = self._second_chance(whole)
         segments: list[Segment] = []
-        for piece in self._second_chance(whole):
-            segments += self._settle_piece(piece, audio.channel)
+        for piece in pieces:
+            segments += self._settle_piece(piece, audio.channel, is_first_try=piece is whole)
         return segments
 
     def _is_unsure(self, hypothesis: Hypothesis) -> bool:
@@ -77,11 +78,18 @@ class WindowSettler:
     def _surest(self, samples: Waveform, first: Hypothesis) -> Hypothesis:
         """Hear the window again, cut a little closer and a little later: of the answers the one the
         engine is surest of. Each sees the same words; only the framing differs."""
-        trimmed = samples[_TRIM_SAMPLES:-_TRIM_SAMPLES] if len(samples) > 4 * _TRIM_SAMPLES else samples
+        trim = _trim(samples)
+        trimmed = samples[trim : len(samples) - trim]
         later = np.concatenate([np.zeros(_DELAY_SAMPLES, np.float32), samples])
         longest = int(self._ticket.capabilities.longest_window_s * SAMPLE_RATE_HZ)
         futures = [self._ticket.submit(again[:longest], self._plan.decode) for again in (trimmed, later)]
-        answers = [first, *(future.result() for future in futures)]
+        second, third = (future.result() for future in futures)
+        seconds = len(samples) / SAMPLE_RATE_HZ
+        answers = [
+            first,
+            _moved(second, trim / SAMPLE_RATE_HZ, seconds),
+            _moved(third, -_DELAY_SAMPLES / SAMPLE_RATE_HZ, seconds),
+        ]
         return max((a for a in answers if a.segments), key=_confidence)
 
     def _second_chance(self, piece: _Piece) -> list[_Piece]:
@@ -106,23 +114,64 @@ class WindowSettler:
         return any(strip_loops(s.text, seconds).removed for s in piece.hypothesis.segments)
 
     def _decode_apart(self, piece: _Piece) -> list[_Piece]:
-        """Each region by itself, a single one in two halves; half the air around goes to either side."""
+        """Each region by itself, a long single one in two halves, a short one in another framing."""
         regions = piece.regions
         if len(regions) == 1 and regions[0].samples >= 4 * SAMPLE_RATE_HZ:
             only = regions[0]
             middle = (only.start + only.end) // 2
             regions = (replace(only, end=middle), replace(only, start=middle))
-        end_sample = piece.start_sample + len(piece.samples)
-        edges = [(a.end + b.start) // 2 for a, b in itertools.pairwise(regions)]
-        bounds = [piece.start_sample, *edges, end_sample]
+        return self._decode_regions(replace(piece, regions=regions), regions)
+
+    def _decode_regions(self, piece: _Piece, wanted: Sequence[Region]) -> list[_Piece]:
+        """Those of the piece's regions that are wanted, each with half of the air around it."""
+        edges = [(a.end + b.start) // 2 for a, b in itertools.pairwise(piece.regions)]
+        bounds = [0, *(edge - piece.start_sample for edge in edges), len(piece.samples)]
         parts = []
-        for i, region in enumerate(regions):
-            first, last = bounds[i], bounds[i + 1]
-            samples = piece.samples[first - piece.start_sample : last - piece.start_sample]
-            parts.append((first, samples, (region,), self._ticket.submit(samples, self._plan.decode)))
+        for region, first, last in zip(piece.regions, bounds, bounds[1:], strict=False):
+            if region not in wanted:
+                continue
+            # The very same samples would only give the very same answer.
+            trim = _trim(piece.samples) if last - first == len(piece.samples) else 0
+            samples = piece.samples[first + trim : last - trim]
+            future = self._ticket.submit(samples, self._plan.decode)
+            parts.append((piece.start_sample + first + trim, samples, (region,), future))
         return [_Piece(first, samples, own, future.result()) for first, samples, own, future in parts]
 
-    def _settle_piece(self, piece: _Piece, channel: int) -> list[Segment]:
+    def _settle_piece(self, piece: _Piece, channel: int, *, is_first_try: bool) -> list[Segment]:
+        segments, removed = self._heard(piece, channel)
+        without_text = [region for region in piece.regions if not _has_text(region, segments)]
+        if is_first_try and segments and not removed:
+            segments, without_text = self._recover(piece, segments, without_text, channel)
+        for region in piece.regions:
+            start, end = region.start / SAMPLE_RATE_HZ, region.end / SAMPLE_RATE_HZ
+            self._account.spoken(start, end, with_text=region not in without_text, removed=removed)
+        return segments
+
+    def _recover(
+        self, piece: _Piece, segments: list[Segment], without_text: list[Region], channel: int
+    ) -> tuple[list[Segment], list[Region]]:
+        """Decode by themselves the regions that the text of the window passes over.
+
+        Returns:
+            All segments in time order, and the regions that still have no text. Where a region's words
+            are in the text already, only their times were off: it lacks nothing.
+        """
+        missed = [region for region in without_text if region.samples >= MIN_GAP_S * SAMPLE_RATE_HZ]
+        left = [region for region in without_text if region not in missed]
+        said = {key for segment in segments for key in _word_keys(segment.text)}
+        found: list[Segment] = []
+        for part in self._decode_regions(piece, missed) if missed else []:
+            (region,) = part.regions
+            heard, _ = self._heard(part, channel)
+            keys = [key for segment in heard for key in _word_keys(segment.text)]
+            if not keys:
+                left.append(region)
+            elif 2 * sum(key in said for key in keys) < len(keys):
+                found += [_inside(segment, region) for segment in heard]
+        return sorted(segments + found, key=lambda segment: segment.start), left
+
+    def _heard(self, piece: _Piece, channel: int) -> tuple[list[Segment], bool]:
+        """The segments of a piece, and whether text was taken out of it."""
         segments: list[Segment] = []
         removed = False
         for heard in piece.hypothesis.segments:
@@ -130,11 +179,7 @@ class WindowSettler:
             removed = removed or kept.text != heard.text
             if kept.text:
                 segments += self._timed(piece, kept, channel)
-        for region in piece.regions:
-            start, end = region.start / SAMPLE_RATE_HZ, region.end / SAMPLE_RATE_HZ
-            with_text = any(s.start < end and s.end > start for s in segments)
-            self._account.spoken(start, end, with_text=with_text, removed=removed)
-        return segments
+        return segments, removed
 
     def _without_inventions(self, piece: _Piece, heard: HypothesisSegment) -> HypothesisSegment:
         """The segment without loops and without text that nobody said; both are listed."""
@@ -176,12 +221,9 @@ class WindowSettler:
             temperature=heard.temperature,
             compression_ratio=heard.compression_ratio,
         )
-        if self._ticket.capabilities.segment_times:
-            words = tuple(replace(w, start=w.start + offset, end=w.end + offset) for w in heard.words)
-            if not words and self._plan.word_times != "none":
-                words = spread_words(heard.text, [Span(template.start, template.end)], heard.word_confidences)
-            return [replace(template, words=words)]
         words = self._word_times(piece, heard)
+        if self._ticket.capabilities.segment_times:
+            return [replace(template, words=words if self._plan.word_times != "none" else ())]
         groups = sentences(words)
         return [
             replace(
@@ -196,23 +238,77 @@ class WindowSettler:
         ]
 
     def _word_times(self, piece: _Piece, heard: HypothesisSegment) -> tuple[Word, ...]:
+        """Words with their times in the recording, from the stage that is to supply them."""
         offset = piece.start_sample / SAMPLE_RATE_HZ
+        if heard.words:
+            return tuple(replace(w, start=w.start + offset, end=w.end + offset) for w in heard.words)
+        first, last = 0, len(piece.samples)
+        if self._ticket.capabilities.segment_times:
+            first, last = int(heard.start * SAMPLE_RATE_HZ), min(last, int(heard.end * SAMPLE_RATE_HZ))
         if self._plan.word_times == "aligner" and self._aligner is not None:
-            aligned = self._aligner.align(piece.samples, heard.text)
-            moved = [replace(w, start=w.start + offset, end=w.end + offset) for w in aligned]
-            return with_confidences(moved, heard.word_confidences)
-        return spread_words(heard.text, _speech(piece), heard.word_confidences)
+            moved = offset + first / SAMPLE_RATE_HZ
+            aligned = self._aligner.align(piece.samples[first:last], heard.text)
+            words = [replace(w, start=w.start + moved, end=w.end + moved) for w in aligned]
+            return with_confidences(words, heard.word_confidences)
+        spans = _speech(piece, piece.start_sample + first, piece.start_sample + last)
+        return spread_words(heard.text, spans, heard.word_confidences)
 
 
-def _speech(piece: _Piece) -> Sequence[Span]:
-    """Where speech is, in recording seconds; the whole piece where the VAD saw none."""
-    end_sample = piece.start_sample + len(piece.samples)
+def _speech(piece: _Piece, first: int, last: int) -> Sequence[Span]:
+    """Where speech is between two samples of the recording, in its seconds; all of it where the VAD saw
+    none."""
     spans = [
-        Span(max(r.start, piece.start_sample) / SAMPLE_RATE_HZ, min(r.end, end_sample) / SAMPLE_RATE_HZ)
+        Span(max(r.start, first) / SAMPLE_RATE_HZ, min(r.end, last) / SAMPLE_RATE_HZ)
         for r in piece.regions
-        if r.start < end_sample
+        if r.start < last and r.end > first
     ]
-    return spans or [Span(piece.start_sample / SAMPLE_RATE_HZ, end_sample / SAMPLE_RATE_HZ)]
+    return spans or [Span(first / SAMPLE_RATE_HZ, last / SAMPLE_RATE_HZ)]
+
+
+def _has_text(region: Region, segments: Sequence[Segment]) -> bool:
+    start, end = region.start / SAMPLE_RATE_HZ, region.end / SAMPLE_RATE_HZ
+    return any(segment.start < end and segment.end > start for segment in segments)
+
+
+def _inside(segment: Segment, region: Region) -> Segment:
+    """The segment within the region, so that it cannot overlap those around it."""
+    low, high = region.start / SAMPLE_RATE_HZ, region.end / SAMPLE_RATE_HZ
+
+    def fit(time: float) -> float:
+        return min(max(time, low), high)
+
+    words = tuple(replace(word, start=fit(word.start), end=fit(word.end)) for word in segment.words)
+    return replace(segment, start=fit(segment.start), end=fit(segment.end), words=words)
+
+
+def _word_keys(text: str) -> list[str]:
+    keys = ("".join(filter(str.isalnum, word)).casefold() for word in text.split())
+    return [key for key in keys if key]
+
+
+def _trim(samples: Waveform) -> int:
+    """How much to take off either side of a window to hear it in another framing."""
+    return _TRIM_SAMPLES if len(samples) > 4 * _TRIM_SAMPLES else 0
+
+
+def _moved(hypothesis: Hypothesis, by_s: float, seconds: float) -> Hypothesis:
+    """The hypothesis of a window framed otherwise, in the time of the window it stands for."""
+
+    def fit(time: float) -> float:
+        return min(max(time + by_s, 0.0), seconds)
+
+    return replace(
+        hypothesis,
+        segments=tuple(
+            replace(
+                segment,
+                start=fit(segment.start),
+                end=fit(segment.end),
+                words=tuple(replace(w, start=fit(w.start), end=fit(w.end)) for w in segment.words),
+            )
+            for segment in hypothesis.segments
+        ),
+    )
 
 
 def _confidence(hypothesis: Hypothesis) -> float:
