@@ -37,6 +37,7 @@ class CatalogEntry:
     capabilities: what it can do once loaded; None: only its files can tell.
     files, required: names in that repository that are wanted, and those it cannot do without.
         Alternatives are separated by `|`.
+    sha256: (file name, digest) of the files as they are at `revision`, where no hub vouches for them.
     extra: extra of the voiceforge distribution that brings the runtime; None: always there.
     aliases: other names of the same model.
     """
@@ -53,6 +54,7 @@ class CatalogEntry:
     capabilities: Capabilities | None
     files: tuple[str, ...]
     required: tuple[str, ...]
+    sha256: tuple[tuple[str, str], ...] = ()
     extra: str | None = None
     aliases: tuple[str, ...] = ()
 
@@ -163,6 +165,11 @@ CATALOG: tuple[CatalogEntry, ...] = (
         ),
         files=MOONSHINE_FILES,
         required=MOONSHINE_FILES,
+        sha256=(
+            ("encoder_model.ort", "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221"),
+            ("decoder_model_merged.ort", "cf524c4862d36e9e5ab032eddc73637efd822d70e868ac575cf1a46e1e4708a0"),
+            ("tokenizer.bin", "6884b35fd6377d4c4d32336a0bc152f36b64d1e45b6503683cdc238250a8472d"),
+        ),
         aliases=("moonshine", "moonshine-tiny"),
     ),
     _whisper(

@@ -78,6 +78,15 @@ def build_step(weights: OrtWeights) -> bytes:
     return _StepGraph(weights).build()
 
 
+def vocabulary_size(weights: OrtWeights) -> int:
+    """How many tokens there are: rows of the embedding table."""
+    return len(_embedding_table(weights).codes)
+
+
+def _embedding_table(weights: OrtWeights) -> QuantizedMatrix:
+    return QuantizedMatrix.named(weights.constants, "model.decoder.embed_tokens.weight_merged_0_quantized")
+
+
 class _StepGraph:
     def __init__(self, weights: OrtWeights) -> None:
         self._weights = weights
@@ -191,9 +200,7 @@ class _StepGraph:
 
     def _embedding(self) -> str:
         g = self._g
-        table = QuantizedMatrix.named(
-            self._weights.constants, "model.decoder.embed_tokens.weight_merged_0_quantized"
-        )
+        table = _embedding_table(self._weights)
         g.weight("embedding_codes", table.codes)
         g.weight("embedding_scale", np.array(table.scale, np.float32))
         g.weight("embedding_zero_point", np.array(table.zero_point, np.uint8))

@@ -21,6 +21,7 @@ from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines import moonshine_graph as graph
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
 from voiceforge.speech.engines.moonshine_tokens import END_TOKEN, START_TOKEN, MoonshineTokens
+from voiceforge.speech.engines.ort_errors import ort_errors
 from voiceforge.speech.engines.ort_weights import read_ort_weights
 from voiceforge.speech.transcript.types import Language, ModelRef
 
@@ -66,7 +67,7 @@ class MoonshineOrt:
 
     Raises:
         ModelNotInstalled: a file is missing.
-        EngineFailed: onnxruntime cannot load them.
+        EngineFailed: they are damaged, or of another model.
     """
 
     def __init__(self, model_dir: Path, model: ModelRef, *, parallel_decodes: int = 1) -> None:
@@ -83,9 +84,16 @@ class MoonshineOrt:
         )
         self._tokens = MoonshineTokens.load(model_dir / _TOKENIZER_FILE)
         weights = read_ort_weights(model_dir / _DECODER_FILE, root="/model/decoder/")
+        try:
+            cross, step = graph.build_cross_attention(weights), graph.build_step(weights)
+            vocabulary = graph.vocabulary_size(weights)
+        except (KeyError, ValueError, IndexError) as error:
+            raise EngineFailed(f"the decoder file of model {model.id} is not a Moonshine tiny's") from error
+        if len(self._tokens) != vocabulary:
+            raise EngineFailed(f"the tokenizer file of model {model.id} is not that of its decoder")
         self._encoder = _session(str(model_dir / _ENCODER_FILE))
-        self._cross = _session(graph.build_cross_attention(weights))
-        self._step = _session(graph.build_step(weights))
+        self._cross = _session(cross)
+        self._step = _session(step)
         self._cross_outputs = [output.name for output in self._cross.get_outputs()]
         self._step_outputs = [output.name for output in self._step.get_outputs()]
 
@@ -98,8 +106,8 @@ class MoonshineOrt:
         return self._capabilities
 
     def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
-
+        if self._encoder is None:
+            raise EngineFailed(f"model {self._model.id} is closed")
         if not windows:
             return []
         try:
@@ -109,7 +117,7 @@ class MoonshineOrt:
                 for i, w in enumerate(windows)
             ]
             self._search(self._first_feed(states), rows)
-        except (Fail, InvalidArgument, RuntimeException) as error:
+        except ort_errors() as error:
             raise EngineFailed("the speech model failed on this audio") from error
         return [self._hypothesis(row, len(windows[row.index]) / SAMPLE_RATE_HZ) for row in rows]
 
@@ -205,12 +213,6 @@ class MoonshineOrt:
 
 def _session(model: str | bytes) -> Any:
     import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import (
-        Fail,
-        InvalidGraph,
-        InvalidProtobuf,
-    )
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as OperatorMissing
 
     options = onnxruntime.SessionOptions()
     # One thread per call, none spinning: parallelism comes from concurrent calls, and spinning
@@ -221,7 +223,7 @@ def _session(model: str | bytes) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except (Fail, InvalidGraph, InvalidProtobuf, OperatorMissing) as error:
+    except ort_errors() as error:
         raise EngineFailed("onnxruntime cannot load the model's files") from error
 
 

@@ -26,9 +26,12 @@ class MoonshineTokens:
         128 (moonshine-voice's own format).
 
         Raises:
-            EngineFailed: the file is cut off.
+            EngineFailed: the file is cut off, or cannot be read.
         """
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise EngineFailed("the tokenizer file cannot be read") from error
         pieces: list[bytes] = []
         at = 0
         while at < len(data):
@@ -44,6 +47,9 @@ class MoonshineTokens:
         if at != len(data) or len(pieces) <= _FIRST_TEXT_TOKEN:
             raise EngineFailed("the tokenizer file is cut off")
         return cls(pieces)
+
+    def __len__(self) -> int:
+        return len(self._pieces)
 
     def text(self, tokens: Sequence[int]) -> str:
         return (

@@ -6,6 +6,7 @@ classes come with onnxruntime itself (onnxruntime/tools/ort_format_model).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,18 @@ _DTYPES: dict[int, type[np.generic]] = {
     7: np.int64,
     9: np.bool_,
 }
+# What comes of reading a damaged flatbuffer: offsets that lead anywhere.
+_READING_ERRORS = (
+    OSError,
+    struct.error,
+    AttributeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+)
 _QUANTIZED_MATMULS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 
 
@@ -76,7 +89,7 @@ def read_ort_weights(path: Path, *, root: str) -> OrtWeights:
         constants = {name: value for graph in graphs for name, value in _constants(graph)}
         products = {key: name for graph in graphs for key, name in _products(graph, root)}
         matrices = {key: QuantizedMatrix.named(constants, name) for key, name in products.items()}
-    except (OSError, AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
+    except _READING_ERRORS as error:
         raise EngineFailed("the model file is not a readable ORT-format model") from error
     return OrtWeights(constants, matrices)
 

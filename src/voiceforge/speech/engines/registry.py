@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
+from voiceforge.errors import EngineFailed
 from voiceforge.speech.engines.base import Engine
 from voiceforge.speech.engines.catalog import CatalogEntry
 from voiceforge.speech.engines.device import DeviceChoice
@@ -23,8 +25,11 @@ def load_engine(
         device: where engines that have a choice run; asked only for those, since it loads a runtime.
 
     Raises:
-        DependencyMissing, ModelNotInstalled, EngineFailed: see the engine.
+        DependencyMissing, ModelNotInstalled, EngineFailed: see the engine; EngineFailed also where files
+            are not what the catalog says.
     """
+    if revision == entry.revision:
+        _check_files(entry, path)
     model = ModelRef(entry.id, revision)
     match entry.runtime:
         case "moonshine_ort":
@@ -44,3 +49,17 @@ def load_engine(
             )
         case _:
             assert_never(entry.runtime)
+
+
+def _check_files(entry: CatalogEntry, path: Path) -> None:
+    """A file that was damaged after its installation would load, and make words of its own."""
+    for name, digest in entry.sha256:
+        try:
+            with (path / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            continue  # the engine knows best what it lacks
+        except OSError as error:
+            raise EngineFailed(f"{name} of model {entry.id} cannot be read") from error
+        if found != digest:
+            raise EngineFailed(f"{name} of model {entry.id} is damaged: install it again")

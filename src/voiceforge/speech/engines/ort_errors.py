@@ -1,0 +1,13 @@
+"""What onnxruntime raises, as one tuple to catch. Its errors share no base of their own."""
+
+from __future__ import annotations
+
+
+def ort_errors() -> tuple[type[Exception], ...]:
+    """Every error class of onnxruntime, and what its Python side raises where memory is short."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (
+        value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)
+    )
+    return (*own, MemoryError)
