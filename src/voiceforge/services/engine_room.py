@@ -12,8 +12,10 @@ import structlog
 
 from voiceforge.errors import ShuttingDown
 from voiceforge.speech.engines.base import Engine
-from voiceforge.speech.engines.batcher import Batcher, BatcherLimits, Priority
+from voiceforge.speech.engines.batcher import Batcher, BatcherLimits, Priority, Ticket
 from voiceforge.telemetry.metrics import Metrics
+
+_HANDOVER_S = 1.0  # longer than anything but a load holds the lock of a place
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +36,7 @@ class _Place:
 
 
 class EngineRoom:
-    """Thread-safe. `batcher` blocks while a model loads; other models stay reachable meanwhile.
+    """Thread-safe. `open` blocks while its model loads; other models stay reachable meanwhile.
 
     Args:
         load: makes engines.
@@ -62,27 +64,50 @@ class EngineRoom:
         self._places: dict[str, _Place] = {}
         self._closed = False
 
-    def batcher(self, model_id: str) -> Batcher:
-        """The batcher of a model, loading it first if need be.
+    def open(
+        self, model_id: str, priority: Priority = Priority.INTERACTIVE, tenant: str = "default"
+    ) -> Ticket:
+        """A place in the queue of a model, loading it first if need be. The model stays while it is held.
 
         Raises:
-            ModelNotInstalled, DependencyMissing, EngineFailed: it cannot be loaded.
+            Overloaded: the queue is full.
+            ModelNotInstalled, DependencyMissing, EngineFailed: the model cannot be loaded.
             ShuttingDown: after `close`.
         """
-        with self._lock:
-            if self._closed:
-                raise ShuttingDown("the server is shutting down", retry_after_s=5)
-            place = self._places.setdefault(model_id, _Place())
+        place = self._place(model_id)
+        with place.lock:  # or the model might be unloaded before the ticket is open
+            return self._ready(place, model_id).open(priority, tenant)
+
+    def batcher(self, model_id: str) -> Batcher:
+        """The batcher of a model, loading it first if need be; it may be unloaded any moment. Raises as
+        `open` does."""
+        place = self._place(model_id)
         with place.lock:
-            if place.batcher is None:
-                started = self._clock()
-                engine = self._load(model_id)
-                place.batcher = Batcher(engine, limits=self._limits, observer=_Reports(self._metrics))
-                seconds = self._clock() - started
-                self._metrics.model_loaded(model_id, seconds=seconds)
-                _log.info("model loaded", model=model_id, seconds=round(seconds, 3))
-            place.used_at = self._clock()
-            return place.batcher
+            return self._ready(place, model_id)
+
+    def _place(self, model_id: str) -> _Place:
+        with self._lock:
+            return self._places.setdefault(model_id, _Place())
+
+    def _ready(self, place: _Place, model_id: str) -> Batcher:
+        """With the lock of the place held."""
+        self._refuse_if_closed()
+        if place.batcher is None:
+            started = self._clock()
+            engine = self._load(model_id)
+            if self._closed:  # `close` did not wait for this
+                engine.close()
+                self._refuse_if_closed()
+            place.batcher = Batcher(engine, limits=self._limits, observer=_Reports(self._metrics))
+            seconds = self._clock() - started
+            self._metrics.model_loaded(model_id, seconds=seconds)
+            _log.info("model loaded", model=model_id, seconds=round(seconds, 3))
+        place.used_at = self._clock()
+        return place.batcher
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ShuttingDown("the server is shutting down", retry_after_s=5)
 
     def is_loaded(self, model_id: str) -> bool:
         place = self._places.get(model_id)
@@ -106,36 +131,49 @@ class EngineRoom:
         """Unload what has been idle too long; returns the models that went."""
         if self._idle_unload_s is None:
             return []
-        horizon = self._clock() - self._idle_unload_s
-        idle = [
-            model_id
-            for model_id, batcher in self.loaded().items()
-            if model_id not in self._keep()
-            and batcher.open_tickets == 0
-            and self._places[model_id].used_at < horizon
-        ]
-        for model_id in idle:
-            self.unload(model_id)
-        return idle
+        return [model_id for model_id in self.loaded() if self._sweep(model_id, self._idle_unload_s)]
+
+    def _sweep(self, model_id: str, idle_s: float) -> bool:
+        place = self._place(model_id)
+        with place.lock:
+            if place.batcher is None or model_id in self._keep():
+                return False
+            if place.batcher.open_tickets:
+                place.used_at = self._clock()
+            if self._clock() - place.used_at <= idle_s:
+                return False
+            self._unload(place, model_id)
+            return True
 
     def unload(self, model_id: str) -> None:
-        """Close a model's engine after what is queued for it; the next request loads it again."""
-        place = self._places.get(model_id)
-        if place is None:
-            return
+        """Let the open requests of a model finish, then give its memory back. Requests that come
+        meanwhile wait, and load it again: there are never two copies."""
+        place = self._place(model_id)
         with place.lock:
-            batcher, place.batcher = place.batcher, None
+            if place.batcher is not None:
+                self._unload(place, model_id)
+
+    def _unload(self, place: _Place, model_id: str) -> None:
+        batcher, place.batcher = place.batcher, None
         if batcher is not None:
             batcher.close()
             self._metrics.model_unloaded(model_id)
             _log.info("model unloaded", model=model_id)
 
     def close(self, grace_s: float) -> None:
-        """Finish what is queued within `grace_s`, then close every engine."""
+        """Finish what is open within `grace_s`, then close every engine. One that is still loading
+        then closes as soon as it is loaded."""
+        deadline = self._clock() + grace_s
         with self._lock:
             self._closed = True
-        for batcher in self.loaded().values():
-            batcher.close(grace_s)
+            places = list(self._places.values())
+        for place in places:
+            if place.lock.acquire(timeout=max(_HANDOVER_S, deadline - self._clock())):
+                try:
+                    if place.batcher is not None:
+                        place.batcher.close(max(0.0, deadline - self._clock()))
+                finally:
+                    place.lock.release()
 
 
 class _Reports:

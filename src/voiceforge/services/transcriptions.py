@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from voiceforge.errors import Cancelled, InvalidRequest, VoiceForgeError
+from voiceforge.errors import Cancelled, InvalidRequest, ShuttingDown, VoiceForgeError
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
@@ -89,7 +89,8 @@ class Transcriptions:
         self._subtitles = subtitles
         self._metrics = metrics
         self._temp_dir = temp_dir
-        self._threads = ThreadPoolExecutor(max_threads, thread_name_prefix="transcribe")
+        # One more than may be admitted: it tells who comes too late, who would wait in silence otherwise.
+        self._threads = ThreadPoolExecutor(max_threads + 1, thread_name_prefix="transcribe")
 
     def check(self, model: str | None, options: TranscribeOptions) -> str:
         """Refuse early what is bound to fail, before any upload is read; returns the model's id.
@@ -144,17 +145,25 @@ class Transcriptions:
         model_id = self.check(request.model, request.options)
         async with self._local(request.source) as path:
             run = _Run(self, request, model_id, path)
-            loop = asyncio.get_running_loop()
-            done = loop.run_in_executor(self._threads, run.work)
+            work = self._start(run)
             try:
                 while (event := await run.next_event()) is not None:
                     yield event
-                await done  # raises what stopped the work
+                if work.cancelled():  # by `close`, before it began
+                    raise ShuttingDown("the server is shutting down", retry_after_s=5)
+                await work  # raises what stopped it
             finally:
                 run.cancel()
                 # The thread still reads the file: it must end before the file goes.
-                with contextlib.suppress(VoiceForgeError):
-                    await asyncio.shield(done)
+                await _ended(work)
+
+    def _start(self, run: _Run) -> asyncio.Future[None]:
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._threads, run.work)
+        except RuntimeError as error:  # how an executor says that it is closed
+            raise ShuttingDown("the server is shutting down", retry_after_s=5) from error
+        work.add_done_callback(run.ended)
+        return work
 
     def preload(self, model_id: str) -> None:
         """Load a model and the shared stages now. Blocks."""
@@ -168,6 +177,7 @@ class Transcriptions:
             return self._stages
 
     def close(self) -> None:
+        """Wait for what runs; close the engines first, or that may take long."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     @contextlib.asynccontextmanager
@@ -212,23 +222,17 @@ class _Run:
             if self._ticket is not None:
                 self._ticket.close()
 
+    def ended(self, _: asyncio.Future[None]) -> None:
+        self._events.put_nowait(None)
+
     def work(self) -> None:
         """Runs in the thread."""
-        try:
-            self._transcribe()
-        finally:
-            self._send(None)
-
-    def _transcribe(self) -> None:
         service, request = self._service, self._request
         started = time.perf_counter()
-        batcher = service._engines.batcher(self._model_id)
-        ticket = batcher.open(request.priority, request.tenant)
+        self._go_on_with(None)  # it may have waited for its thread
+        ticket = service._engines.open(self._model_id, request.priority, request.tenant)
         try:
-            with self._lock:
-                self._ticket = ticket
-                if self._cancelled:
-                    raise Cancelled("the transcription was cancelled")
+            self._go_on_with(ticket)  # or for the model
             options = request.options
             with open_audio(
                 self._path, raw=options.raw, channels=options.channels, limits=options.limits
@@ -244,6 +248,31 @@ class _Run:
         finally:
             ticket.close()
 
-    def _send(self, event: TranscribeEvent | None) -> None:
+    def _go_on_with(self, ticket: Ticket | None) -> None:
+        with self._lock:
+            self._ticket = ticket
+            if self._cancelled:
+                raise Cancelled("the transcription was cancelled")
+
+    def _send(self, event: TranscribeEvent) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody listens any more
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+
+async def _ended(work: asyncio.Future[None]) -> None:
+    """Wait for the end of work that is being stopped, through any number of cancellations.
+
+    Raises:
+        CancelledError: as soon as the work is over, where this was cancelled meanwhile.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    failure = None if work.cancelled() else work.exception()
+    if failure is not None and not isinstance(failure, VoiceForgeError):
+        raise failure
+    if cancelled is not None:
+        raise cancelled
