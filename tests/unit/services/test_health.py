@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from voiceforge.services.engine_room import EngineRoom
+from voiceforge.services.health import Check, Health, HealthReport
+from voiceforge.speech.engines.batcher import BatcherLimits
+from voiceforge.telemetry.metrics import Metrics
+from voiceforge.testing.fake_engine import FakeEngine
+
+
+@pytest.fixture
+def engines() -> Iterator[EngineRoom]:
+    room = EngineRoom(lambda model_id: FakeEngine(), limits=BatcherLimits(), metrics=Metrics("test"))
+    yield room
+    room.close(0)
+
+
+@pytest.fixture
+def health(engines: EngineRoom, tmp_path: Path) -> Health:
+    ticks = iter(range(100, 200))
+    return Health(
+        engines=engines,
+        default_model="a",
+        data_dir=tmp_path / "not" / "yet" / "made",
+        version="1.2.3",
+        device=lambda: "cpu",
+        clock=lambda: float(next(ticks)),
+    )
+
+
+def check(report: HealthReport, name: str) -> Check:
+    return next(check for check in report.checks if check.name == name)
+
+
+def test_it_is_ready_once_the_default_model_is_loaded_and_no_sooner(
+    health: Health, engines: EngineRoom
+) -> None:
+    engines.batcher("another")
+    assert health.ready().status == "failed"
+    assert check(health.ready(), "model").detail == "loading"
+    engines.batcher("a")
+    assert health.ready().status == "ok"
+    assert check(health.ready(), "model").data == {"default": "a", "loaded": ["a", "another"]}
+    engines.unload("a")
+    assert health.ready().status == "failed"
+
+
+def test_it_says_why_the_model_is_not_there(health: Health, engines: EngineRoom) -> None:
+    health.model_failed("the file is damaged")
+    assert check(health.ready(), "model").detail == "the file is damaged"
+    engines.batcher("a")  # a later request loaded it after all
+    assert health.ready().status == "ok"
+
+
+def test_who_is_leaving_is_not_ready_but_still_well(health: Health, engines: EngineRoom) -> None:
+    engines.batcher("a")
+    health.drain()
+    assert health.ready().status == "failed"
+    assert check(health.ready(), "serving").detail == "shutting down"
+    assert check(health.report(), "model").status == "ok"
+
+
+def test_the_report_covers_everything_and_is_as_bad_as_its_worst_part(
+    health: Health, engines: EngineRoom
+) -> None:
+    ticket = engines.open("a")
+    report = health.report()
+    assert [c.name for c in report.checks] == ["model", "disk", "memory", "device", "queue"]
+    assert (report.version, report.uptime_s) == ("1.2.3", 1.0)
+    assert check(report, "disk").data["free_bytes"] > 0  # of the folder it will be made in
+    assert check(report, "memory").data["process_bytes"] > 0
+    assert check(report, "device").detail == "cpu"
+    assert check(report, "queue").data["open_requests"] == 1
+    assert check(report, "queue").data["waiting"] == {"a": {"live": 0, "interactive": 0, "bulk": 0}}
+    ticket.close()
+    engines.unload("a")
+    assert check(health.report(), "model").status == "failed"
+    assert health.report().status == "failed"
