@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import codecs
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from voiceforge.errors import EngineFailed
@@ -59,22 +60,31 @@ class MoonshineTokens:
         )
 
     def word_logprobs(self, tokens: Sequence[int], logprobs: Sequence[float]) -> tuple[float, ...]:
-        """Mean token log probability of each word of `text(tokens).split()`, in order."""
+        """Mean token log probability of each word of `text(tokens).split()`, in order. A token that has
+        part in several words counts in each."""
         words: list[list[float]] = []
         in_word = False
-        for token, logprob in zip(tokens, logprobs, strict=True):
-            if token < _FIRST_TEXT_TOKEN:
-                continue
-            piece = self._pieces[token]
-            if not piece.strip():  # a bare space between words
-                in_word = in_word and not piece
-                continue
-            if not in_word or piece[:1].isspace():
-                words.append([])
-            # A piece may hold several words ("a b"): the ones after the first start afresh.
-            for _ in piece.split()[1:]:
-                words[-1].append(logprob)
-                words.append([])
-            words[-1].append(logprob)
-            in_word = not piece[-1:].isspace()
+        waiting: list[float] = []  # of tokens whose last character is not complete yet
+        for characters, logprob in self._decoded(tokens, logprobs):
+            waiting.append(logprob)
+            counted: list[float] | None = None
+            for character in characters:
+                if character.isspace():
+                    in_word = False
+                    continue
+                if not in_word:
+                    words.append([])
+                    in_word = True
+                if words[-1] is not counted:
+                    counted = words[-1]
+                    counted += waiting
+            if characters:
+                waiting = []
         return tuple(sum(word) / len(word) for word in words)
+
+    def _decoded(self, tokens: Sequence[int], logprobs: Sequence[float]) -> Iterator[tuple[str, float]]:
+        """Each token of the text with the characters that it completes."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        spoken = [(t, lp) for t, lp in zip(tokens, logprobs, strict=True) if t >= _FIRST_TEXT_TOKEN]
+        for i, (token, logprob) in enumerate(spoken, 1):
+            yield decoder.decode(self._pieces[token], final=i == len(spoken)), logprob
