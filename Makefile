@@ -47,7 +47,7 @@ bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure docs/benchmarks.md anew (SPE
 bench-%: $(STAMPS)/package $(STAMPS)/test
 	@mkdir -p $(BENCH_OUT) && rm -f $(BENCH_OUT)/$*.json
 	@echo "== $*" && $(BIN)/python benchmarks/$*.py --json $(BENCH_OUT)/$*.json $(BENCH_ARGS)
-bench-engine bench-accuracy bench-path bench-long_file: export VOICEFORGE_SPEECH_DIR := $(or $(SPEECH),$(VOICEFORGE_SPEECH_DIR))
+bench-engine bench-accuracy bench-path bench-long_file: export SPEECH_DIR := $(or $(SPEECH),$(SPEECH_DIR))
 bench-accuracy: BENCH_ARGS = --library
 bench-footprint: BENCH_ARGS = --venv $(BENCH_OUT)/base
 bench-footprint: $(BENCH_OUT)/base/bin/voiceforge

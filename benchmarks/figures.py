@@ -121,8 +121,8 @@ def parser(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
         "--speech",
         type=Path,
         metavar="FOLDER",
-        default=os.environ.get("VOICEFORGE_SPEECH_DIR") or None,
-        help="recordings with a manifest.jsonl (default: $VOICEFORGE_SPEECH_DIR, "
+        default=os.environ.get("SPEECH_DIR") or None,
+        help="recordings with a manifest.jsonl (default: $SPEECH_DIR, "
         "else the two clips of the moonshine-voice wheel)",
     )
     return made

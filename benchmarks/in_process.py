@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voiceforge.speech.audio.decode import open_audio
-from voiceforge.speech.audio.level import PeakNormalizer
+from voiceforge.speech.audio.level import lifted
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.options import RawFormat, TranscribeOptions, VadOptions
@@ -72,7 +72,4 @@ def windows_of(samples: Samples, best_window_s: float) -> list[Samples]:
         detector=RegionDetector(vad, target),
         rule=PackingRule(target_samples=target, padding_samples=padding),
     )
-    normalizer = PeakNormalizer(1)
-    blocks = [*normalizer.push(samples[None, :]), *normalizer.flush()]
-    windows = [window for block in blocks for window in feed.push(block[0])]
-    return [window.samples for window in (*windows, *feed.flush())]
+    return [lifted(window.samples) for window in (*feed.push(samples), *feed.flush())]

@@ -222,10 +222,10 @@ class _TimedVad(SileroModel):
         self._watch = watch
 
     def run(
-        self, frame: NDArray[np.float32], state: NDArray[np.float32]
-    ) -> tuple[float, NDArray[np.float32]]:
+        self, frames: NDArray[np.float32], state: NDArray[np.float32]
+    ) -> tuple[list[float], NDArray[np.float32]]:
         with self._watch("vad"):
-            return super().run(frame, state)
+            return super().run(frames, state)
 
 
 class _TimedAligner:

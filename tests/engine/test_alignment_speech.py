@@ -211,12 +211,10 @@ def test_features_have_no_mean_and_are_finite_on_digital_silence(beckett: Wavefo
     assert np.abs(cepstra.mean(axis=0)).max() < 1e-3
 
 
-RECORDINGS = Path(os.environ.get("VOICEFORGE_SPEECH_DIR", ""))
+RECORDINGS = Path(os.environ.get("SPEECH_DIR", ""))
 
 
-@pytest.mark.skipif(
-    not (RECORDINGS / "manifest.jsonl").is_file(), reason="VOICEFORGE_SPEECH_DIR names no recordings"
-)
+@pytest.mark.skipif(not (RECORDINGS / "manifest.jsonl").is_file(), reason="SPEECH_DIR names no recordings")
 def test_turns_of_a_conversation_begin_and_end_with_their_words(aligner: PocketsphinxAligner) -> None:
     rows = [json.loads(line) for line in (RECORDINGS / "manifest.jsonl").read_text().splitlines()]
     row = next(r for r in rows if r["audio"].endswith("conversation-3-speakers.flac"))

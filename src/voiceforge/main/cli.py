@@ -46,8 +46,10 @@ def _load(choices: Choices) -> LoadedSettings:
 @contextmanager
 def _workshop(choices: Choices) -> Iterator[Workshop]:
     from voiceforge.main.build import build
+    from voiceforge.main.memory import return_large_blocks
     from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 
+    return_large_blocks()
     loaded = _load(choices)
     _log_for_a_terminal(loaded, choices.quiet)
     settings = loaded.settings

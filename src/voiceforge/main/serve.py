@@ -31,6 +31,7 @@ from voiceforge.cli.ports import Listening
 from voiceforge.errors import Conflict, VoiceForgeError
 from voiceforge.main.build import build
 from voiceforge.main.drain import DrainGate
+from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.services.container import Services
@@ -57,6 +58,7 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
         VoiceForgeError: the address cannot be used.
     """
     configure_logging(settings.log.level, settings.log.format)
+    return_large_blocks()
     # First of all: a taken port is found out before anything is loaded.
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         services = build(settings, version=version)

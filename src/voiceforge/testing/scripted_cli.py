@@ -118,7 +118,9 @@ class Cli:
     closed: int = 0
 
     def run(self, *arguments: str | Path) -> Result:
-        return CliRunner().invoke(root, [str(argument) for argument in arguments], obj=self._ports(), prog_name="voiceforge")
+        return CliRunner().invoke(
+            root, [str(argument) for argument in arguments], obj=self._ports(), prog_name="voiceforge"
+        )
 
     def _ports(self) -> Ports:
         return Ports(

@@ -1,20 +1,17 @@
-"""How loud a recording is, and the gain that makes a quiet one usable. Streaming; rows are independent.
+"""How loud a recording is, and the gain that makes a quiet one usable.
 
-Both take blocks shaped (n_rows, n_samples) as `AudioStream.blocks` gives them. What a level means to a
-caller (warnings) is decided by who asks.
+What a level means to a caller (warnings) is decided by who asks.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
+from voiceforge.speech.audio.waveform import Waveform
 
 SILENCE_RMS = 0.001
 """-60 dBFS: below it a recording holds nothing one could hear at a normal setting."""
@@ -24,13 +21,8 @@ CLIPPED_FRACTION = 0.001
 """A thousandth of all samples at full scale is audible distortion; a few peaks are not."""
 
 TARGET_PEAK = 0.95
-MAX_GAIN_DB = 30.0
-LOOK_AHEAD_S = 30
-_STEP_SAMPLES = SAMPLE_RATE_HZ // 2
-"""Gain is decided per half second counted from the start, whatever the blocks it came in."""
-_STEPS_AHEAD = LOOK_AHEAD_S * SAMPLE_RATE_HZ // _STEP_SAMPLES
-_SOUND_RMS = SILENCE_RMS
-"""A half second below this is no sound to be lifted: noise of the converter, digital silence."""
+MAX_GAIN = 10.0 ** (30.0 / 20.0)
+"""+30 dB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,97 +71,19 @@ class LevelMeter:
         )
 
 
-@dataclass(slots=True)
-class _Step:
-    """Half a second waiting for its gain. peak, loud: one entry per row."""
+def lifted(samples: Waveform) -> Waveform:
+    """The same sound with its peak at 0.95, so that quiet recordings are heard as well as loud ones.
 
-    samples: NDArray[np.float32]
-    peak: list[float]
-    loud: list[bool]
+    Args:
+        samples: float32, shape (n_samples,); not modified.
 
-
-class PeakNormalizer:
-    """Brings the peak of every row to 0.95 with one steady gain, so that quiet recordings are heard.
-
-    The gain of a row is set where its sound begins, from the loudest of the 30 s that follow, and is at
-    most +30 dB; what comes before, and a row that never holds sound, is left as it is. Later it only
-    falls, when a peak would otherwise leave [-1, 1]. Every change is a ramp over the half second before.
-    Output is 30 s behind input, and the same however the input was cut into blocks.
+    Returns:
+        A copy, raised by at most 30 dB. What holds no sound (RMS below 0.001) is returned as it is.
     """
-
-    def __init__(self, channel_count: int, max_gain_db: float = MAX_GAIN_DB) -> None:
-        self._max_gain: float = 10.0 ** (max_gain_db / 20.0)
-        self._rest = np.zeros((channel_count, 0), dtype=np.float32)
-        self._waiting: deque[_Step] = deque()
-        self._gain: list[float | None] = [None] * channel_count
-        """Of the oldest waiting step, per row; None until its sound begins."""
-        self._decided = False
-
-    def push(self, block: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Takes any number of samples; returns what is ready, oldest first. Does not keep `block`."""
-        samples = np.concatenate([self._rest, block], axis=1)
-        whole = samples.shape[1] // _STEP_SAMPLES * _STEP_SAMPLES
-        for start in range(0, whole, _STEP_SAMPLES):
-            self._append(samples[:, start : start + _STEP_SAMPLES])
-        self._rest = samples[:, whole:].copy()  # not a view: it would keep the block alive
-        return list(self._ready(keep=_STEPS_AHEAD))
-
-    def flush(self) -> list[NDArray[np.float32]]:
-        """The end of the recording: everything still held back."""
-        if self._rest.shape[1]:
-            self._append(self._rest)
-            self._rest = self._rest[:, :0]
-        return list(self._ready(keep=0))
-
-    def _append(self, view: NDArray[np.float32]) -> None:
-        samples = view.copy()
-        self._waiting.append(
-            _Step(
-                samples,
-                [_peak(row) for row in samples],
-                [_energy(row) >= _SOUND_RMS**2 * row.size for row in samples],
-            )
-        )
-
-    def _ready(self, keep: int) -> Iterator[NDArray[np.float32]]:
-        """Steps whose gain, and whose successor's, can be known: all but the last `keep`."""
-        while len(self._waiting) > keep:
-            if not self._decided:  # the very first step has no predecessor to ramp in
-                self._gain = self._gains_at(0)
-                self._decided = True
-            after = self._gains_at(1) if len(self._waiting) > 1 else self._gain
-            step = self._waiting.popleft()
-            yield _scaled(step.samples, self._gain, after)
-            self._gain = after
-
-    def _gains_at(self, index: int) -> list[float | None]:
-        """Gain of the waiting step at `index`, given that of the one before it in `_gain`."""
-        step = self._waiting[index]
-        return [self._row_gain(row, index, step) for row in range(len(self._gain))]
-
-    def _row_gain(self, row: int, index: int, step: _Step) -> float | None:
-        gain = self._gain[row]
-        if gain is None:
-            if not step.loud[row]:
-                return None
-            ahead = list(self._waiting)[index : index + _STEPS_AHEAD]
-            loudest = max(waiting.peak[row] for waiting in ahead)
-            return min(self._max_gain, TARGET_PEAK / loudest)
-        peak = step.peak[row]
-        return TARGET_PEAK / peak if gain * peak > 1.0 else gain
-
-
-def _scaled(
-    samples: NDArray[np.float32], before: list[float | None], after: list[float | None]
-) -> NDArray[np.float32]:
-    out = np.empty_like(samples)
-    for row, source in enumerate(samples):
-        start, end = before[row] or 1.0, after[row] or 1.0
-        if start == end:
-            np.multiply(source, np.float32(start), out=out[row])
-        else:
-            np.multiply(source, np.linspace(start, end, source.size, dtype=np.float32), out=out[row])
-    return np.clip(out, -1.0, 1.0, out=out)
+    if not samples.size or _energy(samples) < SILENCE_RMS**2 * samples.size:
+        return samples
+    gain = min(MAX_GAIN, TARGET_PEAK / _peak(samples))
+    return samples * np.float32(gain)
 
 
 def _peak(row: NDArray[np.float32]) -> float:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from voiceforge.speech.engines.onnx_graph import Dimension, GraphBuilder
 from voiceforge.speech.engines.ort_weights import OrtWeights, QuantizedMatrix
+from voiceforge.speech.onnx.graph_builder import Dimension, GraphBuilder
 
 MICROSOFT = "com.microsoft"
 OPSETS = {"": 18, MICROSOFT: 1}
@@ -121,9 +121,9 @@ class _StepGraph:
         logits = self._linear(hidden, ["logits"], "logits")
         g.node("ArgMax", [logits], "next_token", attributes={"axis": -1, "keepdims": 0})
         g.weight("last_axis", np.array([-1], np.int64))
-        g.node("ReduceMax", [logits, "last_axis"], "best_logit", attributes={"keepdims": 0})
-        g.node("ReduceLogSumExp", [logits, "last_axis"], "all_logits", attributes={"keepdims": 0})
-        g.node("Sub", ["best_logit", "all_logits"], "logprob")
+        # ReduceLogSumExp would take five times as long as LogSoftmax, which is vectorised.
+        g.node("LogSoftmax", [logits], "logprobs", attributes={"axis": -1})
+        g.node("ReduceMax", ["logprobs", "last_axis"], "logprob", attributes={"keepdims": 0})
         return g.to_bytes(OPSETS)
 
     def _layer(self, layer: int, hidden: str, residual: str) -> tuple[str, str]:
@@ -180,14 +180,11 @@ class _StepGraph:
         key = g.input(f"cross_key_{layer}", "float32", ["rows", N_HEADS, HEAD_DIM, "frames"])
         value = g.input(f"cross_value_{layer}", "float32", ["rows", N_HEADS, "frames", HEAD_DIM])
         self._linear(hidden, [f"layers.{layer}/encoder_attn/q_proj"], f"{p}q")
-        g.node("Reshape", [f"{p}q", "heads_shape"], f"{p}q_heads")
-        g.node(
-            "FusedMatMul",
-            [f"{p}q_heads", key],
-            f"{p}raw_scores",
-            domain=MICROSOFT,
-            attributes={"alpha": HEAD_DIM**-0.5},
-        )
+        # One query per row: onnxruntime is three times quicker here where it need not scale the product.
+        g.weight("query_scale", np.array(HEAD_DIM**-0.5, np.float32))
+        g.node("Mul", [f"{p}q", "query_scale"], f"{p}q_scaled")
+        g.node("Reshape", [f"{p}q_scaled", "heads_shape"], f"{p}q_heads")
+        g.node("MatMul", [f"{p}q_heads", key], f"{p}raw_scores")
         g.node("Add", [f"{p}raw_scores", "mask"], f"{p}scores")
         return self._weighted_sum(f"{p}scores", value, p, f"layers.{layer}/encoder_attn/o_proj")
 

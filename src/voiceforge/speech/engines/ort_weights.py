@@ -85,24 +85,32 @@ def read_ort_weights(path: Path, *, root: str) -> OrtWeights:
 
     try:
         session = InferenceSession.GetRootAsInferenceSession(bytearray(path.read_bytes()), 0)
-        graphs = list(_graphs(session.Model().Graph()))
-        constants = {name: value for graph in graphs for name, value in _constants(graph)}
-        products = {key: name for graph in graphs for key, name in _products(graph, root)}
+        constants: dict[str, NDArray[Any]] = {}
+        products: dict[str, str] = {}
+        _collect(session.Model().Graph(), root, constants, products)
         matrices = {key: QuantizedMatrix.named(constants, name) for key, name in products.items()}
     except _READING_ERRORS as error:
         raise EngineFailed("the model file is not a readable ORT-format model") from error
     return OrtWeights(constants, matrices)
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
-    """The graph itself and the branches of its `If` nodes, depth first."""
-    yield graph
+def _collect(graph: Any, root: str, constants: dict[str, NDArray[Any]], products: dict[str, str]) -> None:
+    """The constants of a graph and of the branches of its `If` nodes; for every matrix product with a fixed
+    weight its module path and the name of that weight. One pass: flatbuffers are slow to read in Python.
+    """
+    constants.update(_constants(graph))
     for i in range(graph.NodesLength()):
         node = graph.Nodes(i)
-        for j in range(node.AttributesLength()):
-            branch = node.Attributes(j).G()
-            if branch is not None:
-                yield from _graphs(branch)
+        op = node.OpType().decode()
+        if op in _QUANTIZED_MATMULS:
+            # "/model/decoder/layers.0/mlp/fc1/Add_output_0" -> "layers.0/mlp/fc1"; "logits" stays
+            output = node.Outputs(0).decode()
+            products[output.removeprefix(root).rpartition("/")[0] or output] = node.Inputs(1).decode()
+        elif op == "If":
+            for j in range(node.AttributesLength()):
+                branch = node.Attributes(j).G()
+                if branch is not None:
+                    _collect(branch, root, constants, products)
 
 
 def _constants(graph: Any) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -114,16 +122,3 @@ def _constants(graph: Any) -> Iterator[tuple[str, NDArray[Any]]]:
         shape = [tensor.Dims(j) for j in range(tensor.DimsLength())]
         # A view: the array keeps the file's bytes alive, and nothing is copied.
         yield tensor.Name().decode(), tensor.RawDataAsNumpy().view(dtype).reshape(shape)
-
-
-def _products(graph: Any, root: str) -> Iterator[tuple[str, str]]:
-    """(module path, name of the quantised weight) of every matrix product with a fixed weight."""
-    for i in range(graph.NodesLength()):
-        node = graph.Nodes(i)
-        if node.OpType().decode() not in _QUANTIZED_MATMULS:
-            continue
-        # "/model/decoder/layers.0/mlp/fc1/Add_output_0" -> "layers.0/mlp/fc1"; "logits" stays
-        yield (
-            node.Outputs(0).decode().removeprefix(root).rpartition("/")[0] or node.Outputs(0).decode(),
-            (node.Inputs(1).decode()),
-        )

@@ -12,13 +12,10 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-import numpy as np
-from numpy.typing import NDArray
-
 from voiceforge.errors import Cancelled
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.audio.decode import AudioStream
-from voiceforge.speech.audio.level import LevelMeter, PeakNormalizer
+from voiceforge.speech.audio.level import LevelMeter, lifted
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import Hypothesis
 from voiceforge.speech.engines.batcher import Ticket
@@ -97,7 +94,8 @@ class _Run:
     def events(self) -> Iterator[TranscribeEvent]:
         started = perf_counter()
         try:
-            for block in self._levelled():
+            for block in self._stream.blocks():
+                self._meter.update(block)
                 if self._ticket.cancelled:
                     raise Cancelled("the transcription was cancelled")
                 for feed, samples in zip(self._feeds, block, strict=True):
@@ -119,15 +117,6 @@ class _Run:
             yield Progress(self._stream.decoded_s, self._stream.info.duration_s)
         yield Finished(self._transcript(perf_counter() - started))
 
-    def _levelled(self) -> Iterator[NDArray[np.float32]]:
-        """The blocks of the stream, measured, then brought to full scale if that is wanted."""
-        normalizer = PeakNormalizer(self._stream.channel_count) if self._options.normalize_peak else None
-        for block in self._stream.blocks():
-            self._meter.update(block)
-            yield from [block] if normalizer is None else normalizer.push(block)
-        if normalizer is not None:
-            yield from normalizer.flush()
-
     @property
     def _split(self) -> bool:
         return self._options.channels == "split"
@@ -147,6 +136,9 @@ class _Run:
 
     def _submit(self, windows: list[WindowAudio]) -> None:
         for audio in windows:
+            # Only what is speech is lifted: lifted noise would pass for speech.
+            if self._options.normalize_peak:
+                audio = replace(audio, samples=lifted(audio.samples))
             future = self._ticket.submit(audio.samples, self._plan.decode)
             self._in_flight.append(_InFlight(audio, future))
 

@@ -30,13 +30,16 @@ class SpeechEvidence:
 
 @dataclass(frozen=True, slots=True)
 class InventionLimits:
-    """Where doubt is enough. Measured with Moonshine tiny on the Silero regions of 230 clips: 312 of
-    speech, and the 6 that noise, hens and clicks left.
+    """Where doubt is enough. Measured with Moonshine tiny on the Silero regions of 230 clips: 350
+    windows of speech, and the 7 that music, hens, noise and clicks left.
 
-    doubtful_speech: mean probability below which a stretch may be no voice. The false regions of all
-        clips but one lie below 0.70; so do 8 true ones, hence never a reason alone.
-    doubtful_logprob: three of the false ones lie below -1.0; of the true ones with a probability that
-        low only two, and neither had a right word in it. Also Whisper's limit.
+    doubtful_speech: mean probability below which a stretch may be no voice. All false windows but two
+        lie below; so do a few true ones, hence never a reason alone.
+    doubtful_logprob: with a probability that low, false text had -0.5 and less, true text -0.4 and more.
+    doubtful_s: only of windows with less speech than this: a long one is no accident.
+    unclear_logprob: at any probability below `clear_speech`: one false text (music) had -0.84; true
+        speech heard so badly had hardly a right word.
+    scrap_s, scrap_speech, scrap_logprob: a click: shorter, less like speech, and answered less surely.
     doubtful_stock_logprob: the same for what models are known to say to noise (at -0.46 to -0.76);
         a real "Thank you." had -0.14.
     fastest_letters_per_s, speech_margin_s: more letters than can be said in speech_s and the margin a
@@ -48,12 +51,18 @@ class InventionLimits:
     """
 
     doubtful_speech: float = 0.75
-    doubtful_logprob: float = -1.0
+    doubtful_logprob: float = -0.5
+    doubtful_s: float = 2.0
+    unclear_logprob: float = -0.75
+    scrap_s: float = 0.3
+    scrap_speech: float = 0.65
+    scrap_logprob: float = -0.3
     doubtful_stock_logprob: float = -0.4
     fastest_letters_per_s: float = 25.0
     speech_margin_s: float = 0.4
     hasty_logprob: float = -0.7
     silent_probability: float = 0.6
+    silent_logprob: float = -1.0
     clear_speech: float = 0.9
 
 
@@ -88,19 +97,27 @@ def is_invented(evidence: SpeechEvidence, limits: InventionLimits | None = None)
     logprob = 0.0 if evidence.avg_logprob is None else evidence.avg_logprob
     if (
         (evidence.no_speech_prob or 0.0) > limits.silent_probability
-        and logprob < limits.doubtful_logprob
+        and logprob < limits.silent_logprob
         and evidence.speech_probability < limits.clear_speech
     ):
         return "no_speech"
+    if evidence.speech_probability < limits.clear_speech and logprob < limits.unclear_logprob:
+        return "no_speech_hallucination"
     if evidence.speech_probability >= limits.doubtful_speech:
         return None
-    if logprob < limits.doubtful_logprob:
+    if logprob < limits.doubtful_logprob and evidence.speech_s < limits.doubtful_s:
+        return "no_speech_hallucination"
+    if _is_scrap(evidence, limits) and logprob < limits.scrap_logprob:
         return "no_speech_hallucination"
     if logprob < limits.doubtful_stock_logprob and _is_stock(evidence.text):
         return "no_speech_hallucination"
     sayable = limits.fastest_letters_per_s * (evidence.speech_s + limits.speech_margin_s)
     hasty = letters > sayable and (evidence.avg_logprob is None or logprob < limits.hasty_logprob)
     return "no_speech_hallucination" if hasty else None
+
+
+def _is_scrap(evidence: SpeechEvidence, limits: InventionLimits) -> bool:
+    return evidence.speech_s < limits.scrap_s and evidence.speech_probability < limits.scrap_speech
 
 
 def _is_stock(text: str) -> bool:

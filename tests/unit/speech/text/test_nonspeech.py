@@ -20,6 +20,10 @@ from voiceforge.speech.text.nonspeech import InventionLimits, SpeechEvidence, is
         ("Thank you for watching!", 0.4, 0.6, -0.46),  # a trumpet
         ("I think it's a good thing.", 0.22, 0.69, -0.9),  # a click
         ("I think it's a good thing.", 0.22, 0.69, None),
+        ("Thank you for watching!", 1.34, 0.71, -0.54),  # music
+        ("This is the first time I've ever seen a movie.", 0.89, 0.83, -0.84),  # music
+        ("Mm-Hmm", 0.22, 0.62, -0.34),  # music
+        ("Yep.", 0.16, 0.61, -0.55),  # a click
         ("♪♪♪♪", 3.0, 0.99, -0.1),
         ("...", 3.0, 0.99, None),
         ("", 3.0, 0.99, None),
@@ -39,7 +43,6 @@ def test_invented(text: str, speech_s: float, probability: float, logprob: float
         ("Thank you.", 1.41, 0.70, -0.14),
         ("Thank you very much.", 1.2, 0.95, -1.3),
         ("Yeah.", 0.32, 0.75, -0.44),
-        ("Argus", 0.54, 0.78, -1.07),
         ("For Zenitari.", 1.06, 0.92, -1.37),
         ("Which folders should I? Which folders should I?", 0.80, 0.62, -0.47),
         ("I can.", 0.45, 0.93, None),
@@ -59,13 +62,14 @@ def test_the_recognisers_word_for_silence_counts_unless_the_voice_is_clear() -> 
 
     assert is_invented(doubtful) == "no_speech"
     assert is_invented(replace(doubtful, speech_probability=0.95)) is None
-    assert is_invented(replace(doubtful, no_speech_prob=0.5)) is None
+    assert is_invented(replace(doubtful, no_speech_prob=0.5, avg_logprob=-0.7)) is None
     assert is_invented(replace(doubtful, avg_logprob=-0.5)) is None
 
 
 def test_limits_can_be_set() -> None:
-    evidence = SpeechEvidence("Argus", 0.54, 0.78, -1.07)
+    evidence = SpeechEvidence("Argus", 0.54, 0.78, -0.6)
 
+    assert is_invented(evidence) is None
     assert is_invented(evidence, InventionLimits(doubtful_speech=0.8)) == "no_speech_hallucination"
 
 

