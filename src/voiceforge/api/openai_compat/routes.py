@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -49,7 +50,9 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
 
     def request_for(wish: Wish, upload: Upload) -> TranscribeRequest:
         model = services.transcriptions.check(wish.model, wish.options)
-        return TranscribeRequest(source=upload.path, options=wish.options, model=model)
+        # Subtitles are laid out by the times of words, though the reply names none.
+        timed = services.transcriptions.timed_options(wish.options, wish.response_format)
+        return TranscribeRequest(source=upload.path, options=replace(wish.options, words=timed), model=model)
 
     def document(transcript: Transcript, wish: Wish) -> Response:
         if wish.response_format == "json":
