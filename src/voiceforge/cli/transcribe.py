@@ -45,7 +45,7 @@ def _engine_options(command: Decorated) -> Decorated:
                 type=click.FloatRange(0, 1, min_open=True, max_open=True),
                 help="Speech probability that counts as speech.",
             ),
-            click.option("--no-normalize", is_flag=True, help="Do not raise quiet recordings to full scale."),
+            click.option("--no-normalize", is_flag=True, help="Do not raise quiet speech to full scale."),
             click.option(
                 "--raw",
                 type=RawFormatType(),

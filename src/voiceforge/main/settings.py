@@ -111,7 +111,7 @@ class AudioSettings(Section):
         default=43_200.0, gt=0, description="Longer recordings are refused (12 hours)."
     )
     normalize_peak: bool = Field(
-        default=True, description="Raise quiet recordings to full scale before recognition."
+        default=True, description="Raise quiet speech to full scale before recognition."
     )
 
 

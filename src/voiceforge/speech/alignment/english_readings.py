@@ -82,7 +82,8 @@ def spoken(token: str, known: Callable[[str], bool], *, shouting: bool = False) 
     if core in _ABBREVIATIONS and plain.rstrip(",;:!?)\"'").endswith("."):
         found.append((_ABBREVIATIONS[core],))
     letters = core.replace(".", "")
-    initials = token.isupper() and not shouting and letters.isalpha() and 2 <= len(letters) <= 5
+    spellable = letters.isascii() and letters.isalpha() and 2 <= len(letters) <= 5
+    initials = spellable and token.isupper() and not shouting
     if initials:
         found.append(tuple(letters))
     if found:

@@ -81,7 +81,7 @@ class MoonshineOrt:
         self._capabilities = Capabilities(
             languages=frozenset({"en"}),
             longest_window_s=30.0,
-            best_window_s=12.0,  # measured: 16 and 20 s cost speed and words (docs/benchmarks.md)
+            best_window_s=12.0,  # measured: 16 and 20 s cost speed and words (docs/decisions/0005)
             max_batch_rows=4,  # measured: 8 decode no faster and hold twice the memory
             parallel_decodes=parallel_decodes,
         )

@@ -259,23 +259,3 @@ def _word_keys(text: str) -> list[str]:
 def _trim(samples: Waveform) -> int:
     """How much to take off either side of a window to hear it in another framing."""
     return _TRIM_SAMPLES if len(samples) > 4 * _TRIM_SAMPLES else 0
-
-
-def _moved(hypothesis: Hypothesis, by_s: float, seconds: float) -> Hypothesis:
-    """The hypothesis of a window framed otherwise, in the time of the window it stands for."""
-
-    def fit(time: float) -> float:
-        return min(max(time + by_s, 0.0), seconds)
-
-    return replace(
-        hypothesis,
-        segments=tuple(
-            replace(
-                segment,
-                start=fit(segment.start),
-                end=fit(segment.end),
-                words=tuple(replace(w, start=fit(w.start), end=fit(w.end)) for w in segment.words),
-            )
-            for segment in hypothesis.segments
-        ),
-    )

@@ -79,6 +79,10 @@ def test_capitals_are_no_initials_where_all_is_in_capitals() -> None:
     assert set(readings("US")) == {"us", "u s"}
 
 
+def test_capitals_of_other_alphabets_are_no_initials() -> None:
+    assert readings("AÞ") == ["a"]
+
+
 def test_a_word_outside_the_dictionary_is_said_with_others_and_is_not_exact() -> None:
     guessed = spoken("VoiceForge", DICTIONARY.__contains__)
 
