@@ -15,7 +15,7 @@ VoiceForgeError
 ├── Overloaded                the queue is full; says when to come back
 ├── Unavailable               a part we need is missing or not ready yet
 │   ├── ModelLoading  DependencyMissing
-│   └── ShuttingDown
+│   └── ShuttingDown  EngineCrashed
 ├── UpstreamFailed            a server we fetched from failed
 ├── DeadlineExceeded  Cancelled
 ├── EngineFailed              recognition itself broke
@@ -181,6 +181,12 @@ class DependencyMissing(Unavailable):
 
 class ShuttingDown(Unavailable):
     code = "shutting_down"
+
+
+class EngineCrashed(Unavailable):
+    """The process that runs the model ended while it worked on this, and again when it was tried anew."""
+
+    code = "engine_crashed"
 
 
 class UpstreamFailed(VoiceForgeError):

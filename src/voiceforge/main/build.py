@@ -14,9 +14,9 @@ from voiceforge.services.health import Health
 from voiceforge.services.models import Models
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.engines.base import Engine
-from voiceforge.speech.engines.batcher import BatcherLimits
 from voiceforge.speech.engines.device import DeviceChoice, choose_device, usable_cores
 from voiceforge.speech.engines.registry import load_engine
+from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.pipeline.batch import Stages
 from voiceforge.telemetry.metrics import Metrics

@@ -12,7 +12,8 @@ import structlog
 
 from voiceforge.errors import ShuttingDown
 from voiceforge.speech.engines.base import Engine
-from voiceforge.speech.engines.batcher import Batcher, BatcherLimits, Priority, Ticket
+from voiceforge.speech.engines.batcher import Batcher
+from voiceforge.speech.engines.tickets import BatcherLimits, Priority, Ticket
 from voiceforge.telemetry.metrics import Metrics
 
 _HANDOVER_S = 1.0  # longer than anything but a load holds the lock of a place

@@ -21,7 +21,7 @@ from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
 from voiceforge.speech.audio.decode import open_audio
-from voiceforge.speech.engines.batcher import Priority, Ticket
+from voiceforge.speech.engines.tickets import Priority, Ticket
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.options import TranscribeOptions

@@ -18,7 +18,7 @@ from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Health
 from voiceforge.services.models import ModelInfo, Models
 from voiceforge.services.transcriptions import Rendered, TranscribeRequest, Transcriptions
-from voiceforge.speech.engines.batcher import BatcherLimits
+from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript import (

@@ -12,7 +12,7 @@ from voiceforge.errors import EngineFailed, ModelNotInstalled, Overloaded, Shutt
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import DecodeOptions
-from voiceforge.speech.engines.batcher import BatcherLimits, Priority
+from voiceforge.speech.engines.tickets import BatcherLimits, Priority
 from voiceforge.telemetry.metrics import Metrics
 from voiceforge.testing.fake_engine import FakeEngine, says
 

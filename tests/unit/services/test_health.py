@@ -7,7 +7,7 @@ import pytest
 
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Check, Health, HealthReport
-from voiceforge.speech.engines.batcher import BatcherLimits
+from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.telemetry.metrics import Metrics
 from voiceforge.testing.fake_engine import FakeEngine
 

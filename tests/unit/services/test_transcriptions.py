@@ -33,7 +33,7 @@ from voiceforge.services.samples import sample_recordings
 from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions, UrlSource
 from voiceforge.speech.audio.waveform import Waveform
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis
-from voiceforge.speech.engines.batcher import BatcherLimits
+from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats import FORMATS
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.options import TranscribeOptions

@@ -11,14 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Protocol
 
 from voiceforge.errors import EngineFailed, Overloaded, ShuttingDown, VoiceForgeError
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Engine, Hypothesis
+from voiceforge.speech.engines.tickets import BatcherLimits, BatchObserver, Priority
 from voiceforge.speech.transcript.types import ModelRef
 
 _SPEED_SMOOTHING = 0.2  # weight of the newest batch in the running speed
@@ -28,36 +27,11 @@ _PATIENT_TURN = 8
 class starves, and a backlog of any age takes no more than that from the more urgent ones."""
 
 
-class Priority(IntEnum):
-    """Lower comes first: someone is listening, someone is waiting, nobody is."""
-
-    LIVE = 0
-    INTERACTIVE = 1
-    BULK = 2
-
-
-class BatchObserver(Protocol):
-    """What the batcher reports to whoever keeps the metrics. Called from its threads."""
-
-    def batch_done(self, model: str, rows: int, audio_s: float, seconds: float) -> None: ...
-
-    def window_waited(self, model: str, priority: Priority, seconds: float) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class BatcherLimits:
-    """max_tickets: requests at once. max_queued_s: seconds of audio waiting before new requests
-    are refused; those already inside are never refused half-way."""
-
-    max_tickets: int = 256
-    max_queued_s: float = 3600.0
-
-
 @dataclass(eq=False, slots=True)
 class _Item:
     window: Waveform
     options: DecodeOptions
-    ticket: Ticket
+    ticket: BatcherTicket
     order: int
     queued_at: float
     future: Future[Hypothesis] = field(default_factory=Future)
@@ -71,8 +45,8 @@ class _Item:
         return (self.ticket.priority, self.order)
 
 
-class Ticket:
-    """One request's place in the queue. Close it when the request ends, however it ends."""
+class BatcherTicket:
+    """See `Ticket`."""
 
     def __init__(self, batcher: Batcher, priority: Priority, tenant: str) -> None:
         self._batcher = batcher
@@ -89,25 +63,16 @@ class Ticket:
         return self._batcher.model
 
     def submit(self, window: Waveform, options: DecodeOptions) -> Future[Hypothesis]:
-        """Queue one window, float32, shape (n_samples,), 16 kHz mono; it must not change afterwards.
-
-        The future raises EngineFailed where the engine did, and CancelledError after `close`.
-        """
+        """See `Ticket.submit`."""
         return self._batcher._submit(self, window, options)
 
     def close(self) -> None:
-        """Give up what has not been decoded yet. Idempotent."""
+        """See `Ticket.close`."""
         self._batcher._close_ticket(self)
 
 
 class Batcher:
-    """Owns the engine's worker threads and the queue in front of them.
-
-    Raises (from `open`):
-        Overloaded: too many requests or too much audio waiting; `retry_after_s` follows from the
-            speed measured so far.
-        ShuttingDown: after `close`.
-    """
+    """A `DecodeQueue` in this process: owns the engine, its worker threads and the queue in front of them."""
 
     def __init__(
         self,
@@ -123,7 +88,7 @@ class Batcher:
         self._clock = clock
         self._lock = threading.Condition()
         self._waiting: list[_Item] = []
-        self._tickets: set[Ticket] = set()
+        self._tickets: set[BatcherTicket] = set()
         self._order = 0
         self._idle = 0
         self._turn = 0
@@ -154,8 +119,8 @@ class Batcher:
         with self._lock:
             return {p: sum(1 for item in self._waiting if item.ticket.priority is p) for p in Priority}
 
-    def open(self, priority: Priority = Priority.INTERACTIVE, tenant: str = "default") -> Ticket:
-        """Admit one request."""
+    def open(self, priority: Priority = Priority.INTERACTIVE, tenant: str = "default") -> BatcherTicket:
+        """See `DecodeQueue.open`."""
         with self._lock:
             if self._closing:
                 raise ShuttingDown("the server is shutting down", retry_after_s=5)
@@ -164,13 +129,12 @@ class Batcher:
                 raise Overloaded(
                     f"the queue of model {self.model.id} is full", retry_after_s=self._drain_time(queued_s)
                 )
-            ticket = Ticket(self, priority, tenant)
+            ticket = BatcherTicket(self, priority, tenant)
             self._tickets.add(ticket)
             return ticket
 
     def close(self, grace_s: float = 30.0) -> None:
-        """Admit nobody any more, let the open requests finish within `grace_s`, drop the rest, then
-        close the engine. Idempotent."""
+        """See `DecodeQueue.close`."""
         deadline = self._clock() + grace_s
         with self._lock:
             self._closing = True
@@ -193,7 +157,7 @@ class Batcher:
         per_second = self._seconds_per_second
         return max(1.0, queued_s / per_second / 2) if per_second else 1.0
 
-    def _submit(self, ticket: Ticket, window: Waveform, options: DecodeOptions) -> Future[Hypothesis]:
+    def _submit(self, ticket: BatcherTicket, window: Waveform, options: DecodeOptions) -> Future[Hypothesis]:
         with self._lock:
             item = _Item(window, options, ticket, self._order, self._clock())
             if ticket.cancelled:
@@ -206,7 +170,7 @@ class Batcher:
             self._lock.notify_all()
             return item.future
 
-    def _close_ticket(self, ticket: Ticket) -> None:
+    def _close_ticket(self, ticket: BatcherTicket) -> None:
         with self._lock:
             ticket.cancelled = True
             self._tickets.discard(ticket)
@@ -300,6 +264,3 @@ def _cancel(future: Future[Hypothesis]) -> None:
     """For good: `cancel` alone leaves those hanging that wait by `concurrent.futures.wait`."""
     if future.cancel():
         future.set_running_or_notify_cancel()
-
-
-__all__ = ["BatchObserver", "Batcher", "BatcherLimits", "CancelledError", "Priority", "Ticket"]

@@ -18,7 +18,7 @@ from voiceforge.speech.audio.decode import AudioStream
 from voiceforge.speech.audio.level import LevelMeter, lifted
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import Hypothesis
-from voiceforge.speech.engines.batcher import Ticket
+from voiceforge.speech.engines.tickets import Ticket
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.pipeline.channel import ChannelFeed, WindowAudio
 from voiceforge.speech.pipeline.plan import Plan, make_plan

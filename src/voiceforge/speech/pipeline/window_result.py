@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import Hypothesis, HypothesisSegment
-from voiceforge.speech.engines.batcher import Ticket
+from voiceforge.speech.engines.tickets import Ticket
 from voiceforge.speech.pipeline.channel import WindowAudio
 from voiceforge.speech.pipeline.plan import Plan
 from voiceforge.speech.pipeline.segments import Span, sentences, spread_words, with_confidences

@@ -14,7 +14,8 @@ import pytest
 from voiceforge.errors import EngineFailed, InvalidRequest, Overloaded, ShuttingDown
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import DecodeOptions, Engine, Hypothesis, HypothesisSegment
-from voiceforge.speech.engines.batcher import Batcher, BatcherLimits, Priority
+from voiceforge.speech.engines.batcher import Batcher
+from voiceforge.speech.engines.tickets import BatcherLimits, Priority
 from voiceforge.testing.fake_engine import FAKE_CAPABILITIES, FakeEngine, Script
 
 PLAIN = DecodeOptions()

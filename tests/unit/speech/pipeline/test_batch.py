@@ -23,7 +23,8 @@ from voiceforge.speech.audio.decode import open_audio
 from voiceforge.speech.audio.pcm import AudioInfo
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
-from voiceforge.speech.engines.batcher import Batcher, Ticket
+from voiceforge.speech.engines.batcher import Batcher
+from voiceforge.speech.engines.tickets import Ticket
 from voiceforge.speech.options import AudioLimits, TranscribeOptions
 from voiceforge.speech.pipeline.batch import Stages, transcribe
 from voiceforge.speech.transcript.events import Finished, Progress, SegmentReady, TranscribeEvent
