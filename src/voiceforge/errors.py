@@ -19,6 +19,7 @@ VoiceForgeError
 ├── UpstreamFailed            a server we fetched from failed
 ├── DeadlineExceeded  Cancelled
 ├── EngineFailed              recognition itself broke
+│   └── OutOfDeviceMemory       fewer windows at once may still fit
 └── ConfigurationError        settings that cannot work; lists every problem
 
 Knows no HTTP: each surface owns one table from `ErrorKind` to its wire form.
@@ -209,6 +210,12 @@ class Cancelled(VoiceForgeError):
 class EngineFailed(VoiceForgeError):
     code = "engine_failed"
     retryable = True
+
+
+class OutOfDeviceMemory(EngineFailed):
+    """The memory of the device did not hold the windows that were decoded together."""
+
+    code = "out_of_device_memory"
 
 
 class ConfigurationError(VoiceForgeError):

@@ -11,11 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voiceforge.errors import DependencyMissing, EngineFailed, InvalidRequest, ModelNotInstalled
+from voiceforge.errors import (
+    DependencyMissing,
+    EngineFailed,
+    InvalidRequest,
+    ModelNotInstalled,
+    OutOfDeviceMemory,
+)
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import DecodeOptions, Hypothesis
 from voiceforge.speech.engines.device import DeviceChoice
-from voiceforge.speech.engines.whisper_ct2 import TEMPERATURES, WhisperCt2
+from voiceforge.speech.engines.whisper_ct2 import TEMPERATURES, WhisperCt2, decode_failure
 from voiceforge.speech.transcript import Language, ModelRef
 from voiceforge.testing.tiny_whisper import build_tiny_whisper
 
@@ -221,6 +227,22 @@ def test_without_alignment_heads_it_does_not_promise_word_times(tmp_path: Path) 
     with pytest.raises(EngineFailed, match="model tiny failed"):  # CTranslate2's own refusal, mapped
         hear(engine, hum(1.0), words=True)
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [
+        (RuntimeError("CUDA failed with error out of memory"), OutOfDeviceMemory),
+        (RuntimeError("cuBLAS failed with status CUBLAS_STATUS_ALLOC_FAILED"), OutOfDeviceMemory),
+        (MemoryError("std::bad_alloc"), OutOfDeviceMemory),
+        (RuntimeError("CUDA failed with error an illegal memory access was encountered"), EngineFailed),
+        (ValueError("/models/secret: unexpected shape"), EngineFailed),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_other_failures(raised: Exception, seen: type[EngineFailed]) -> None:
+    failure = decode_failure(REF, raised)
+    assert type(failure) is seen
+    assert str(raised) not in failure.message
 
 
 def test_a_closed_engine_says_so(load: Load) -> None:

@@ -12,7 +12,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from voiceforge.errors import DependencyMissing, EngineFailed, InvalidRequest, ModelNotInstalled
+from voiceforge.errors import (
+    DependencyMissing,
+    EngineFailed,
+    InvalidRequest,
+    ModelNotInstalled,
+    OutOfDeviceMemory,
+)
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
 from voiceforge.speech.engines.device import DeviceChoice
@@ -135,6 +141,7 @@ class WhisperCt2:
 
         Raises:
             InvalidRequest: the keyterms do not fit into Whisper's context.
+            OutOfDeviceMemory: the windows together take more memory than there is.
             EngineFailed: the runtime broke on this input, or the engine is closed.
         """
         whisper = self._whisper
@@ -158,7 +165,7 @@ class WhisperCt2:
                 segments, info = whisper.transcribe(window, **arguments)
                 heard = list(segments)  # the work is done here: transcribe only prepares it
             except Exception as error:  # CTranslate2 raises RuntimeError and ValueError, numpy IndexError
-                raise EngineFailed(f"model {self._model.id} failed: {type(error).__name__}") from error
+                raise decode_failure(self._model, error) from error
             spoken = Language(_TO_ISO.get(info.language, info.language), float(info.language_probability))
             hypotheses.append(
                 Hypothesis(
@@ -192,6 +199,17 @@ class WhisperCt2:
         """Text tokens, with the leading space that faster-whisper gives its prompts."""
         ids: list[int] = self._tokenizer.encode(f" {text}", add_special_tokens=False).ids
         return ids
+
+
+# CTranslate2 raises RuntimeError with the words of CUDA, or with the status names of cuBLAS and cuDNN.
+_NO_MEMORY = ("out of memory", "_ALLOC_FAILED", "bad_alloc")
+
+
+def decode_failure(model: ModelRef, error: Exception) -> EngineFailed:
+    """What our callers get for an exception of the runtime."""
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        return OutOfDeviceMemory(f"model {model.id} ran out of memory")
+    return EngineFailed(f"model {model.id} failed: {type(error).__name__}")
 
 
 def _parallel_decodes(device: DeviceChoice) -> int:
