@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 from voiceforge.errors import ModelNotFound
+from voiceforge.infra.enginehost.base import EngineSpec
+from voiceforge.infra.enginehost.child_process import ChildProcessHosts
+from voiceforge.infra.enginehost.in_process import InProcessHosts
+from voiceforge.infra.enginehost.keeper import HostKeeper, HostObserver, Hosts, WatchRules
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub, HubAddress
@@ -22,10 +29,17 @@ from voiceforge.speech.pipeline.batch import Stages
 from voiceforge.telemetry.metrics import Metrics
 
 
-def build(settings: Settings, *, version: str, any_folder: bool = False) -> Services:
+def build(
+    settings: Settings,
+    *,
+    version: str,
+    any_folder: bool = False,
+    hosts: Callable[[Metrics], Hosts] | None = None,
+) -> Services:
     """The services of one process; nothing is loaded yet.
 
     Args:
+        hosts: who keeps the processes of the models; None: models live in threads here.
         any_folder: callers may name any local folder as a model: for processes whose caller is
             their owner.
     """
@@ -33,18 +47,35 @@ def build(settings: Settings, *, version: str, any_folder: bool = False) -> Serv
     device = _Device(settings)
     cores = settings.engine.threads or usable_cores()
 
+    limits = BatcherLimits(max_tickets=settings.queue.max_requests, max_queued_s=settings.queue.max_queued_s)
+
     def load(model_id: str) -> Engine:
         source = models.source(model_id)
         files = source.installed.files
         return load_engine(source.entry, files.path, files.revision, cores=cores, device=device.choice)
 
+    def spec(model_id: str) -> EngineSpec:
+        source = models.source(model_id)
+        files = source.installed.files
+        wish = settings.engine
+        return EngineSpec(
+            entry=source.entry,
+            path=files.path,
+            revision=files.revision,
+            cores=cores,
+            device=wish.device,
+            compute_type=wish.compute_type,
+            threads=wish.threads,
+            limits=limits,
+        )
+
     engines = EngineRoom(
-        load,
-        limits=BatcherLimits(
-            max_tickets=settings.queue.max_requests, max_queued_s=settings.queue.max_queued_s
-        ),
+        ChildProcessHosts(hosts(metrics), spec)
+        if hosts is not None
+        else InProcessHosts(load, limits, describe=device.describe),
         metrics=metrics,
         idle_unload_s=settings.models.idle_unload_s,
+        memory_budget_bytes=settings.models.memory_budget_bytes,
         keep=lambda: frozenset({_default_id(models, settings)}),
     )
     endpoint = settings.models.hub_endpoint
@@ -76,7 +107,7 @@ def build(settings: Settings, *, version: str, any_folder: bool = False) -> Serv
         default_model=_default_id(models, settings),
         data_dir=settings.data_dir,
         version=version,
-        device=device.describe,
+        device=lambda: engines.device() or "known once a model is loaded",
     )
     return Services(transcriptions, models, health, engines, metrics)
 
@@ -107,6 +138,20 @@ class _Device:
         if self._choice is None:
             return "cpu; a Whisper model would choose its own device when it is loaded"
         return f"{self._choice.device}, {self._choice.compute_type}"
+
+
+def keep_hosts(settings: Settings, metrics: HostObserver) -> HostKeeper:
+    """The keeper of the models' processes; belongs to the first process of a server."""
+    wish = settings.engine
+    return HostKeeper(
+        [sys.executable, "-P", "-m", "voiceforge.main.engine_host"],
+        rules=WatchRules(
+            silent_s=wish.silent_timeout_s,
+            batch_s=wish.batch_timeout_s,
+            max_rss_bytes=wish.max_process_bytes,
+        ),
+        observer=metrics,
+    )
 
 
 def _stages(threads: int) -> Stages:

@@ -29,13 +29,15 @@ from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.cli.ports import Listening
 from voiceforge.errors import Conflict, VoiceForgeError
-from voiceforge.main.build import build
+from voiceforge.infra.enginehost.keeper import Hosts
+from voiceforge.main.build import build, keep_hosts
 from voiceforge.main.drain import DrainGate
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.services.container import Services
 from voiceforge.telemetry.logs import configure_logging
+from voiceforge.telemetry.metrics import Metrics
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _BACKLOG = 2048
@@ -61,7 +63,7 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
     return_large_blocks()
     # First of all: a taken port is found out before anything is loaded.
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
-        services = build(settings, version=version)
+        services = build(settings, version=version, hosts=_hosts(settings))
         services.models.require_installed(None)
         _prepare(temp_dir(settings))
         listening = Listening(_url(listener), settings.model, settings.api_key is not None)
@@ -69,6 +71,12 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
         asyncio.run(process.run(listener, lambda: on_listening(listening)))
     if process.exit_code:
         raise SystemExit(process.exit_code)
+
+
+def _hosts(settings: Settings) -> Callable[[Metrics], Hosts] | None:
+    if settings.engine.isolation == "thread":
+        return None
+    return lambda metrics: keep_hosts(settings, metrics)
 
 
 def _prepare(folder: Path) -> None:

@@ -21,6 +21,7 @@ Profile = Literal["development", "staging", "production"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "pretty"]
 Device = Literal["auto", "cpu", "cuda"]
+Isolation = Literal["process", "thread"]
 
 ENV_PREFIX = "VOICEFORGE_"
 ENV_NESTED = "__"
@@ -146,6 +147,29 @@ class EngineSettings(Section):
         le=1024,
         description="Processor cores used for recognition; unset: all this process may use.",
     )
+    isolation: Isolation = Field(
+        default="process",
+        description="Where the server runs a model: in a process of its own, whose end costs a retry and "
+        "whose memory really comes back, or in a thread beside the rest.",
+    )
+    silent_timeout_s: float = Field(
+        default=5.0,
+        ge=1,
+        le=600,
+        description="A model's process that has not answered for so long is ended and started again.",
+    )
+    batch_timeout_s: float = Field(
+        default=300.0,
+        ge=1,
+        description="Likewise where one batch of windows has been running for so long.",
+    )
+    max_process_bytes: ByteSize | None = Field(
+        default=None,
+        gt=0,
+        examples=["4GiB"],
+        description="A model's process that takes more memory is started again between two batches; "
+        "unset: no limit.",
+    )
 
 
 class QueueSettings(Section):
@@ -176,6 +200,13 @@ class ModelSettings(Section):
         gt=0,
         examples=[900.0],
         description="Unload a model that nobody asked for during this time; unset: never.",
+    )
+    memory_budget_bytes: ByteSize | None = Field(
+        default=None,
+        gt=0,
+        examples=["8GiB"],
+        description="What all loaded models together may take; those unused for longest are unloaded to make "
+        'room. Needs `engine.isolation = "process"`; unset: no limit.',
     )
     offline: bool = Field(default=False, description="Never download models; use what is installed.")
     hub_endpoint: str | None = Field(

@@ -167,7 +167,7 @@ class Transcriptions:
 
     def preload(self, model_id: str) -> None:
         """Load a model and the shared stages now. Blocks."""
-        self._engines.batcher(model_id)
+        self._engines.queue(model_id)
         self.stages()
 
     def stages(self) -> Stages:

@@ -78,6 +78,15 @@ class Metrics:
         )
         self._loaded = self._new(Gauge, "model_loaded", "1 while the model is in memory.", ("model",))
         self._load_time = self._new(Gauge, "model_load_seconds", "How long the last load took.", ("model",))
+        self._memory = self._new(
+            Gauge, "model_memory_bytes", "Resident memory of the model's process.", ("model",)
+        )
+        self._hosts = self._new(
+            Counter,
+            "engine_host_starts",
+            "Processes started for a model; `again`: because the one before had ended.",
+            ("model", "again"),
+        )
         self._cache = self._new(Counter, "cache_lookups", "Look-ups in a cache.", ("cache", "outcome"))
 
     def _new(
@@ -128,6 +137,14 @@ class Metrics:
 
     def model_unloaded(self, model: str) -> None:
         self._loaded.labels(model).set(0)
+        self._memory.labels(model).set(0)
+
+    def model_memory(self, model: str, size_bytes: int) -> None:
+        self._memory.labels(model).set(size_bytes)
+
+    def host_started(self, model: str, *, again: bool) -> None:
+        """A process was started for a model."""
+        self._hosts.labels(model, str(again).lower()).inc()
 
     def observe_cache(self, cache: str, *, hit: bool) -> None:
         self._cache.labels(cache, "hit" if hit else "miss").inc()

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import cast
 
 from voiceforge.errors import Cancelled, ModelNotFound, VoiceForgeError
+from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.services.container import Services
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Health
 from voiceforge.services.models import ModelInfo, Models
 from voiceforge.services.transcriptions import Rendered, TranscribeRequest, Transcriptions
-from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript import (
@@ -187,9 +187,9 @@ def scripted_services(
 ) -> Services:
     """Services around a script; health and metrics are real. `ready`: the default model is loaded."""
     metrics = Metrics("test")
-    engines = EngineRoom(lambda model_id: FakeEngine(), limits=BatcherLimits(), metrics=metrics)
+    engines = EngineRoom(InProcessHosts(lambda model_id: FakeEngine()), metrics=metrics)
     if ready:
-        engines.batcher("fake")
+        engines.queue("fake")
     return Services(
         transcriptions=cast(Transcriptions, transcriptions),
         models=cast(Models, ScriptedModels()),

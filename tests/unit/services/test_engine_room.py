@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from voiceforge.errors import EngineFailed, ModelNotInstalled, Overloaded, ShuttingDown
+from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import DecodeOptions
@@ -63,8 +64,7 @@ def clock() -> Clock:
 @pytest.fixture
 def room(loader: Loader, metrics: Metrics, clock: Clock) -> Iterator[EngineRoom]:
     room = EngineRoom(
-        loader,
-        limits=BatcherLimits(max_tickets=50),
+        InProcessHosts(loader, BatcherLimits(max_tickets=50)),
         metrics=metrics,
         idle_unload_s=60.0,
         keep=lambda: frozenset({"kept"}),
@@ -159,7 +159,7 @@ def test_a_request_that_takes_long_is_use(room: EngineRoom, clock: Clock) -> Non
 
 
 def test_without_a_time_nothing_is_unloaded(loader: Loader, metrics: Metrics, clock: Clock) -> None:
-    room = EngineRoom(loader, limits=BatcherLimits(), metrics=metrics, clock=clock)
+    room = EngineRoom(InProcessHosts(loader), metrics=metrics, clock=clock)
     room.open("a").close()
     clock.now += 1e9
     assert room.sweep() == []
@@ -221,7 +221,7 @@ def test_closing_refuses_newcomers_and_closes_every_engine(room: EngineRoom, loa
         with pytest.raises(ShuttingDown):
             room.open(model_id)
         with pytest.raises(ShuttingDown):
-            room.batcher(model_id)
+            room.queue(model_id)
     assert loader.made("new") == []
 
 
@@ -252,7 +252,7 @@ def test_queues_are_reported_by_class(loader: Loader, metrics: Metrics) -> None:
             assert release.wait(LONGEST_WAIT_S)
             return super().decode(windows, options)
 
-    room = EngineRoom(lambda model_id: Held(), limits=BatcherLimits(), metrics=metrics)
+    room = EngineRoom(InProcessHosts(lambda model_id: Held()), metrics=metrics)
     ticket = room.open("a", Priority.BULK)
     for _ in range(2):  # a window for each worker, so that what follows waits
         ticket.submit(SECOND, DecodeOptions())
@@ -274,7 +274,7 @@ def test_an_engine_that_fails_leaves_the_room_as_it_is(metrics: Metrics) -> None
     def breaks(window, options):  # type: ignore[no-untyped-def]
         raise EngineFailed("broken")
 
-    room = EngineRoom(lambda model_id: FakeEngine(breaks), limits=BatcherLimits(), metrics=metrics)
+    room = EngineRoom(InProcessHosts(lambda model_id: FakeEngine(breaks)), metrics=metrics)
     ticket = room.open("a")
     with pytest.raises(EngineFailed):
         ticket.submit(SECOND, DecodeOptions()).result(LONGEST_WAIT_S)

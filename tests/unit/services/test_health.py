@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Check, Health, HealthReport
-from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.telemetry.metrics import Metrics
 from voiceforge.testing.fake_engine import FakeEngine
 
 
 @pytest.fixture
 def engines() -> Iterator[EngineRoom]:
-    room = EngineRoom(lambda model_id: FakeEngine(), limits=BatcherLimits(), metrics=Metrics("test"))
+    room = EngineRoom(InProcessHosts(lambda model_id: FakeEngine()), metrics=Metrics("test"))
     yield room
     room.close(0)
 
@@ -39,10 +39,10 @@ def check(report: HealthReport, name: str) -> Check:
 def test_it_is_ready_once_the_default_model_is_loaded_and_no_sooner(
     health: Health, engines: EngineRoom
 ) -> None:
-    engines.batcher("another")
+    engines.queue("another")
     assert health.ready().status == "failed"
     assert check(health.ready(), "model").detail == "loading"
-    engines.batcher("a")
+    engines.queue("a")
     assert health.ready().status == "ok"
     assert check(health.ready(), "model").data == {"default": "a", "loaded": ["a", "another"]}
     engines.unload("a")
@@ -52,12 +52,12 @@ def test_it_is_ready_once_the_default_model_is_loaded_and_no_sooner(
 def test_it_says_why_the_model_is_not_there(health: Health, engines: EngineRoom) -> None:
     health.model_failed("the file is damaged")
     assert check(health.ready(), "model").detail == "the file is damaged"
-    engines.batcher("a")  # a later request loaded it after all
+    engines.queue("a")  # a later request loaded it after all
     assert health.ready().status == "ok"
 
 
 def test_who_is_leaving_is_not_ready_but_still_well(health: Health, engines: EngineRoom) -> None:
-    engines.batcher("a")
+    engines.queue("a")
     health.drain()
     assert health.ready().status == "failed"
     assert check(health.ready(), "serving").detail == "shutting down"

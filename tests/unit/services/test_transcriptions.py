@@ -25,6 +25,7 @@ from voiceforge.errors import (
     UnsupportedOption,
     UpstreamFailed,
 )
+from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub
 from voiceforge.services.engine_room import EngineRoom
@@ -116,7 +117,7 @@ async def build(tmp_path: Path, vad: SileroModel) -> AsyncIterator[Build]:
             return engine
 
         metrics = Metrics("test")
-        engines = EngineRoom(load, limits=limits or BatcherLimits(), metrics=metrics)
+        engines = EngineRoom(InProcessHosts(load, limits), metrics=metrics)
         store = DiskModelStore(tmp_path / "models", Hub(None), offline=True)
         service = Transcriptions(
             models=Models(store, default=MODEL, aliases={"whisper-1": "default"}, loaded=engines),

@@ -111,6 +111,11 @@ class Batcher:
         return self._engine.model
 
     @property
+    def usable(self) -> bool:
+        """See `DecodeQueue.usable`."""
+        return not self._closing
+
+    @property
     def open_tickets(self) -> int:
         return len(self._tickets)
 
@@ -119,7 +124,13 @@ class Batcher:
         with self._lock:
             return {p: sum(1 for item in self._waiting if item.ticket.priority is p) for p in Priority}
 
-    def open(self, priority: Priority = Priority.INTERACTIVE, tenant: str = "default") -> BatcherTicket:
+    def open(
+        self,
+        priority: Priority = Priority.INTERACTIVE,
+        tenant: str = "default",
+        *,
+        deadline_s: float | None = None,
+    ) -> BatcherTicket:
         """See `DecodeQueue.open`."""
         with self._lock:
             if self._closing:

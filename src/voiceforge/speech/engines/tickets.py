@@ -80,6 +80,11 @@ class DecodeQueue(Protocol):
     def model(self) -> ModelRef: ...
 
     @property
+    def usable(self) -> bool:
+        """False once it is closing or broken for good: the model must be loaded anew."""
+        ...
+
+    @property
     def open_tickets(self) -> int: ...
 
     def waiting(self) -> Mapping[Priority, int]:

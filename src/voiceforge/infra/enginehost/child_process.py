@@ -1,0 +1,45 @@
+"""Models in child processes: `EngineHosts` over a keeper of such processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from voiceforge.infra.enginehost.base import EngineSpec
+from voiceforge.infra.enginehost.channel import Channel
+from voiceforge.infra.enginehost.hosted_queue import HostedQueue
+from voiceforge.infra.enginehost.keeper import Hosts
+from voiceforge.speech.engines.tickets import BatchObserver, DecodeQueue
+
+
+class ChildProcessHosts:
+    """See `EngineHosts`.
+
+    Args:
+        spec: what to load for a model; asked anew whenever a host starts, raises what loading would.
+    """
+
+    def __init__(self, hosts: Hosts, spec: Callable[[str], EngineSpec]) -> None:
+        self._hosts = hosts
+        self._spec = spec
+        self._device: str | None = None
+
+    def start(self, model_id: str, observer: BatchObserver) -> DecodeQueue:
+        def connect() -> Channel:
+            return Channel.connect(self._hosts.acquire(self._spec(model_id)), f"engine-{model_id}")
+
+        queue = HostedQueue(connect, observer=observer, on_close=lambda: self._hosts.release(model_id))
+        self._device = queue.device
+        return queue
+
+    def renew(self, model_id: str) -> bool:
+        self._hosts.renew(self._spec(model_id))
+        return True
+
+    def memory_bytes(self, model_id: str) -> int | None:
+        return self._hosts.memory_bytes(model_id)
+
+    def device(self) -> str | None:
+        return self._device
+
+    def close(self) -> None:
+        self._hosts.close()

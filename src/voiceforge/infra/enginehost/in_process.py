@@ -1,0 +1,44 @@
+"""Models in this process, each behind its own batcher: for the command line, and for small machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from voiceforge.speech.engines.base import Engine
+from voiceforge.speech.engines.batcher import Batcher
+from voiceforge.speech.engines.tickets import BatcherLimits, BatchObserver, DecodeQueue
+
+
+class InProcessHosts:
+    """See `EngineHosts`.
+
+    Args:
+        load: makes the engine of a model; slow, may raise any of our errors.
+        describe: names the device for people.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Engine],
+        limits: BatcherLimits | None = None,
+        *,
+        describe: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._load = load
+        self._limits = limits or BatcherLimits()
+        self._describe = describe
+
+    def start(self, model_id: str, observer: BatchObserver) -> DecodeQueue:
+        return Batcher(self._load(model_id), limits=self._limits, observer=observer)
+
+    def renew(self, model_id: str) -> bool:
+        return False
+
+    def memory_bytes(self, model_id: str) -> int | None:
+        return None
+
+    def device(self) -> str | None:
+        return self._describe()
+
+    def close(self) -> None:
+        """Nothing is left: whoever started a queue closes it."""
