@@ -27,11 +27,10 @@ from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothes
 from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
 from voiceforge.speech.options import TranscribeOptions
-from voiceforge.speech.pipeline.batch import Stages
+from voiceforge.speech.pipeline.listen import LocalListener
 from voiceforge.speech.training.evaluation import ErrorCounts, Scorer
 from voiceforge.speech.training.manifest import ManifestEntry
 from voiceforge.speech.transcript.types import ModelRef
-from voiceforge.speech.vad.silero import SileroModel
 
 _WINDOWS_S = (12.0, 16.0, 20.0, 29.0)
 _JOINED_KINDS = frozenset({"conversation", "long"})
@@ -155,8 +154,8 @@ def _worst(counts: Sequence[tuple[ManifestEntry, ErrorCounts]]) -> list[dict[str
 
 
 def _ours(engine: _Framed) -> Recognise:
-    batcher, stages = Batcher(engine), Stages(vad=SileroModel())
-    return lambda clip: transcribe_file(clip.audio, batcher, stages, TranscribeOptions(raw=clip.raw)).text
+    batcher, listener = Batcher(engine), LocalListener()
+    return lambda clip: transcribe_file(clip.audio, batcher, listener, TranscribeOptions(raw=clip.raw)).text
 
 
 def _library() -> Recognise:

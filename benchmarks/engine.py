@@ -33,9 +33,8 @@ from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import DecodeOptions
 from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
-from voiceforge.speech.pipeline.batch import Stages
+from voiceforge.speech.pipeline.listen import LocalListener
 from voiceforge.speech.transcript.types import ModelRef
-from voiceforge.speech.vad.silero import SileroModel
 
 VARIANTS = ("library", "files-1", "files-8", "ours-1", "ours-2", "ours-only")
 _WARM_UP_SAMPLES = 10 * SAMPLE_RATE_HZ
@@ -201,8 +200,8 @@ def _files_in_batches() -> Prepare:
 
 def _ours(threads: int) -> Prepare:
     batcher = Batcher(_engine(threads))
-    stages = Stages(vad=SileroModel())
-    return lambda samples: lambda: transcribe_samples(samples, batcher, stages).text
+    listener = LocalListener()
+    return lambda samples: lambda: transcribe_samples(samples, batcher, listener).text
 
 
 def _ours_only() -> Prepare:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voiceforge.speech.audio.decode import open_audio
 from voiceforge.speech.audio.level import lifted
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.options import RawFormat, TranscribeOptions, VadOptions
-from voiceforge.speech.pipeline.batch import Stages, transcribe
+from voiceforge.speech.pipeline.batch import transcribe
 from voiceforge.speech.pipeline.channel import ChannelFeed
+from voiceforge.speech.pipeline.listen import Listener, listen_options
 from voiceforge.speech.pipeline.windows import PackingRule
 from voiceforge.speech.transcript.events import Finished
 from voiceforge.speech.transcript.types import Transcript
@@ -37,23 +38,23 @@ def embedded_model_folder() -> Path:
 
 
 def transcribe_file(
-    path: Path, batcher: Batcher, stages: Stages, options: TranscribeOptions | None = None
+    path: Path, batcher: Batcher, listener: Listener, options: TranscribeOptions | None = None
 ) -> Transcript:
-    return _transcribe(path, batcher, stages, options or TranscribeOptions())
+    return _transcribe(path, batcher, listener, options or TranscribeOptions())
 
 
-def transcribe_samples(samples: Samples, batcher: Batcher, stages: Stages) -> Transcript:
+def transcribe_samples(samples: Samples, batcher: Batcher, listener: Listener) -> Transcript:
     """samples: float32, shape (n_samples,), 16 kHz mono."""
-    return _transcribe(samples.tobytes(), batcher, stages, TranscribeOptions(raw=RawFormat("f32le")))
+    return _transcribe(samples.tobytes(), batcher, listener, TranscribeOptions(raw=RawFormat("f32le")))
 
 
 def _transcribe(
-    source: Path | bytes, batcher: Batcher, stages: Stages, options: TranscribeOptions
+    source: Path | bytes, batcher: Batcher, listener: Listener, options: TranscribeOptions
 ) -> Transcript:
     ticket = batcher.open()
     try:
-        with open_audio(source, raw=options.raw, limits=options.limits) as stream:
-            for event in transcribe(stream, ticket, stages, options):
+        with closing(listener.open(source, listen_options(options, ticket.capabilities))) as recording:
+            for event in transcribe(recording.events(), ticket, None, options):
                 if isinstance(event, Finished):
                     return event.transcript
     finally:

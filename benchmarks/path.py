@@ -41,7 +41,8 @@ from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
 from voiceforge.speech.formats import render
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.options import TranscribeOptions
-from voiceforge.speech.pipeline.batch import Stages, transcribe
+from voiceforge.speech.pipeline.batch import transcribe
+from voiceforge.speech.pipeline.listen import listen, listen_options
 from voiceforge.speech.transcript.events import Finished
 from voiceforge.speech.transcript.types import ModelRef, Word
 from voiceforge.speech.vad.silero import SileroModel
@@ -179,12 +180,14 @@ def _stages(path: Path, words: bool, threads: int) -> dict[str, float]:
     aligner = PocketsphinxAligner(max_decoders=threads)
     if words:
         aligner.preload()
-    stages = Stages(vad=_TimedVad(watch), aligner=_TimedAligner(aligner, watch))
+    vad, timed_aligner = _TimedVad(watch), _TimedAligner(aligner, watch)
     ticket = batcher.open()
+    options = TranscribeOptions(words=words)
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     with open_audio(path) as stream:
         timed = cast(AudioStream, _TimedStream(stream, watch))
-        for event in transcribe(timed, ticket, stages, TranscribeOptions(words=words)):
+        heard = listen(timed, vad, listen_options(options, ticket.capabilities))
+        for event in transcribe(heard, ticket, timed_aligner, options):
             if isinstance(event, Finished):
                 with watch("render"):
                     render(event.transcript, "json", words=words, subtitles=SubtitleOptions())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -23,11 +24,11 @@ from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.engines.catalog import find_entry
 from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
 from voiceforge.speech.options import TranscribeOptions
-from voiceforge.speech.pipeline.batch import Stages, transcribe
+from voiceforge.speech.pipeline.batch import transcribe
+from voiceforge.speech.pipeline.listen import LocalListener, listen_options
 from voiceforge.speech.text.loops import strip_loops
 from voiceforge.speech.transcript.events import Finished
 from voiceforge.speech.transcript.types import ModelRef, Transcript
-from voiceforge.speech.vad.silero import SileroModel
 
 SECONDS = 15
 Transcribe = Callable[..., Transcript]
@@ -40,14 +41,15 @@ def run() -> Iterator[Transcribe]:
     found = find_in_wheel(entry)
     assert found
     batcher = Batcher(MoonshineOrt(found.files.path, ModelRef(entry.id, "test"), parallel_decodes=1))
-    stages = Stages(SileroModel(), PocketsphinxAligner(max_decoders=1))
+    listener, aligner = LocalListener(), PocketsphinxAligner(max_decoders=1)
 
     @cache  # several tests look at the same transcripts
     def run(source: Path | bytes, *, words: bool = True) -> Transcript:
         ticket = batcher.open()
+        options = TranscribeOptions(words=words)
         try:
-            with open_audio(source) as stream:
-                *_, last = transcribe(stream, ticket, stages, TranscribeOptions(words=words))
+            with closing(listener.open(source, listen_options(options, ticket.capabilities))) as recording:
+                *_, last = transcribe(recording.events(), ticket, aligner, options)
         finally:
             ticket.close()
         assert isinstance(last, Finished)

@@ -87,7 +87,8 @@ async def carry_out(order: Order, workshop: Workshop, context: click.Context) ->
         # A model that cannot be loaded is one error, not one per input.
         # It loads beside the pipeline's own stages: both cores are idle now.
         await asyncio.gather(
-            asyncio.to_thread(transcriptions.stages), asyncio.to_thread(transcriptions.preload, model_id)
+            asyncio.to_thread(transcriptions.preload_stages),
+            asyncio.to_thread(transcriptions.preload, model_id),
         )
         await run.work(pairs)
     return run.conclude()

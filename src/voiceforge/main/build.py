@@ -20,12 +20,13 @@ from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Health
 from voiceforge.services.models import Models
 from voiceforge.services.transcriptions import Transcriptions
+from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.engines.base import Engine
 from voiceforge.speech.engines.device import DeviceChoice, choose_device, usable_cores
 from voiceforge.speech.engines.registry import load_engine
 from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats.subtitles import SubtitleOptions
-from voiceforge.speech.pipeline.batch import Stages
+from voiceforge.speech.pipeline.listen import LocalListener
 from voiceforge.telemetry.metrics import Metrics
 
 
@@ -95,7 +96,8 @@ def build(
     transcriptions = Transcriptions(
         models=models,
         engines=engines,
-        stages=lambda: _stages(cores),
+        listener=LocalListener(),
+        aligner=lambda: _aligner(cores),
         fetcher=(lambda: _fetcher(settings)) if settings.features.url_input else None,
         subtitles=SubtitleOptions(**settings.subtitles.model_dump()),
         metrics=metrics,
@@ -154,11 +156,10 @@ def keep_hosts(settings: Settings, metrics: HostObserver) -> HostKeeper:
     )
 
 
-def _stages(threads: int) -> Stages:
+def _aligner(threads: int) -> Aligner:
     from voiceforge.speech.alignment.english_pocketsphinx import PocketsphinxAligner
-    from voiceforge.speech.vad.silero import SileroModel
 
-    return Stages(vad=SileroModel(), aligner=PocketsphinxAligner(max_decoders=threads))
+    return PocketsphinxAligner(max_decoders=threads)
 
 
 def _fetcher(settings: Settings) -> Fetcher:

@@ -20,12 +20,13 @@ from voiceforge.errors import Cancelled, InvalidRequest, ShuttingDown, VoiceForg
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
-from voiceforge.speech.audio.decode import open_audio
-from voiceforge.speech.engines.tickets import Priority, Ticket
+from voiceforge.speech.alignment.aligner import Aligner
+from voiceforge.speech.engines.tickets import Priority
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.options import TranscribeOptions
-from voiceforge.speech.pipeline.batch import Stages, transcribe
+from voiceforge.speech.pipeline.batch import transcribe
+from voiceforge.speech.pipeline.listen import Listener, listen_options
 from voiceforge.speech.pipeline.plan import make_plan
 from voiceforge.speech.transcript.events import Finished, TranscribeEvent
 from voiceforge.speech.transcript.types import Transcript
@@ -63,7 +64,8 @@ class Rendered:
 
 class Transcriptions:
     """Args:
-    stages: makes the shared stages of the pipeline; called once, on first use.
+    listener: opens recordings; closed with this service.
+    aligner: makes what finds word times; called once, on first use.
     fetcher: makes the fetcher, called once; None where fetching URLs is switched off.
     """
 
@@ -72,7 +74,8 @@ class Transcriptions:
         *,
         models: Models,
         engines: EngineRoom,
-        stages: Callable[[], Stages],
+        listener: Listener,
+        aligner: Callable[[], Aligner | None],
         fetcher: Callable[[], Fetcher] | None,
         subtitles: SubtitleOptions,
         metrics: Metrics,
@@ -81,9 +84,10 @@ class Transcriptions:
     ) -> None:
         self._models = models
         self._engines = engines
-        self._make_stages = stages
-        self._stages: Stages | None = None
-        self._stages_lock = threading.Lock()
+        self._listener = listener
+        self._make_aligner = aligner
+        self._aligner: Aligner | None = None
+        self._aligner_lock = threading.Lock()
         self._make_fetcher = fetcher
         self._fetcher: Fetcher | None = None
         self._subtitles = subtitles
@@ -166,19 +170,25 @@ class Transcriptions:
         return work
 
     def preload(self, model_id: str) -> None:
-        """Load a model and the shared stages now. Blocks."""
+        """Load a model and what every request needs beside it now. Blocks."""
         self._engines.queue(model_id)
-        self.stages()
+        self.preload_stages()
 
-    def stages(self) -> Stages:
-        with self._stages_lock:
-            if self._stages is None:
-                self._stages = self._make_stages()
-            return self._stages
+    def preload_stages(self) -> None:
+        """Make ready what is not the model's. Blocks."""
+        self._listener.preload()
+        self._shared_aligner()
+
+    def _shared_aligner(self) -> Aligner | None:
+        with self._aligner_lock:
+            if self._aligner is None:
+                self._aligner = self._make_aligner()
+            return self._aligner
 
     def close(self) -> None:
         """Wait for what runs; close the engines first, or that may take long."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._listener.close()
 
     @contextlib.asynccontextmanager
     async def _local(self, source: Source) -> AsyncIterator[Path]:
@@ -209,7 +219,7 @@ class _Run:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[TranscribeEvent | None] = asyncio.Queue()
         self._lock = threading.Lock()
-        self._ticket: Ticket | None = None
+        self._to_stop: tuple[Callable[[], None], ...] = ()
         self._cancelled = False
 
     async def next_event(self) -> TranscribeEvent | None:
@@ -219,8 +229,8 @@ class _Run:
     def cancel(self) -> None:
         with self._lock:
             self._cancelled = True
-            if self._ticket is not None:
-                self._ticket.close()
+            for stop in self._to_stop:
+                stop()
 
     def ended(self, _: asyncio.Future[None]) -> None:
         self._events.put_nowait(None)
@@ -229,15 +239,14 @@ class _Run:
         """Runs in the thread."""
         service, request = self._service, self._request
         started = time.perf_counter()
-        self._go_on_with(None)  # it may have waited for its thread
+        self._go_on()  # it may have waited for its thread
         ticket = service._engines.open(self._model_id, request.priority, request.tenant)
         try:
-            self._go_on_with(ticket)  # or for the model
             options = request.options
-            with open_audio(
-                self._path, raw=options.raw, channels=options.channels, limits=options.limits
-            ) as stream:
-                for event in transcribe(stream, ticket, service.stages(), options):
+            recording = service._listener.open(self._path, listen_options(options, ticket.capabilities))
+            with contextlib.closing(recording):
+                self._go_on(ticket.close, recording.cancel)  # or for the model
+                for event in transcribe(recording.events(), ticket, service._shared_aligner(), options):
                     if isinstance(event, Finished):
                         service._metrics.observe_transcription(
                             model=self._model_id,
@@ -248,9 +257,10 @@ class _Run:
         finally:
             ticket.close()
 
-    def _go_on_with(self, ticket: Ticket | None) -> None:
+    def _go_on(self, *to_stop: Callable[[], None]) -> None:
+        """From here on these end the work; raises where it is not wanted any more."""
         with self._lock:
-            self._ticket = ticket
+            self._to_stop = to_stop
             if self._cancelled:
                 raise Cancelled("the transcription was cancelled")
 

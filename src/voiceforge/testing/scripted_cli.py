@@ -37,7 +37,7 @@ class ScriptedCliTranscriptions(ScriptedTranscriptions):
     def extension(self, fmt: str) -> str:
         return FORMATS[fmt].extension
 
-    def stages(self) -> None:
+    def preload_stages(self) -> None:
         return None
 
     def preload(self, model_id: str) -> None:

@@ -38,7 +38,7 @@ from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats import FORMATS
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.options import TranscribeOptions
-from voiceforge.speech.pipeline.batch import Stages
+from voiceforge.speech.pipeline.listen import LocalListener
 from voiceforge.speech.transcript.events import Finished, Progress, SegmentReady
 from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.telemetry.metrics import Metrics
@@ -122,7 +122,8 @@ async def build(tmp_path: Path, vad: SileroModel) -> AsyncIterator[Build]:
         service = Transcriptions(
             models=Models(store, default=MODEL, aliases={"whisper-1": "default"}, loaded=engines),
             engines=engines,
-            stages=lambda: Stages(vad),
+            listener=LocalListener(lambda: vad),
+            aligner=lambda: None,
             fetcher=(lambda: fetcher) if fetcher is not None else None,
             subtitles=SubtitleOptions(),
             metrics=metrics,

@@ -8,7 +8,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import soundfile
 
 from voiceforge.errors import AudioTooLong, AudioTooShort, Cancelled, EngineFailed, UnsupportedOption
 from voiceforge.services.samples import sample_recordings
+from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.audio.decode import open_audio
 from voiceforge.speech.audio.pcm import AudioInfo
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
@@ -26,7 +27,8 @@ from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothes
 from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.engines.tickets import Ticket
 from voiceforge.speech.options import AudioLimits, TranscribeOptions
-from voiceforge.speech.pipeline.batch import Stages, transcribe
+from voiceforge.speech.pipeline.batch import transcribe
+from voiceforge.speech.pipeline.listen import Heard, ListenEvent, LocalListener, listen, listen_options
 from voiceforge.speech.transcript.events import Finished, Progress, SegmentReady, TranscribeEvent
 from voiceforge.speech.transcript.types import Language, Transcript, Word
 from voiceforge.speech.vad.silero import SileroModel
@@ -80,8 +82,9 @@ def silence(seconds: float) -> Waveform:
 def events_of(
     source: Path | bytes,
     engine: FakeEngine,
-    stages: Stages,
+    vad: SileroModel,
     options: TranscribeOptions | None = None,
+    aligner: Aligner | None = None,
     watch: Callable[[Ticket], None] = lambda ticket: None,
 ) -> Iterator[Iterator[TranscribeEvent]]:
     options = options or TranscribeOptions()
@@ -89,17 +92,22 @@ def events_of(
     ticket = batcher.open()
     watch(ticket)
     try:
-        with open_audio(source, channels=options.channels, limits=options.limits) as stream:
-            yield transcribe(stream, ticket, stages, options)
+        recording = LocalListener(lambda: vad).open(source, listen_options(options, ticket.capabilities))
+        with closing(recording):
+            yield transcribe(recording.events(), ticket, aligner, options)
     finally:
         ticket.close()
         batcher.close(grace_s=0)
 
 
 def run(
-    source: Path | bytes, engine: FakeEngine, vad: SileroModel, options: TranscribeOptions | None = None
+    source: Path | bytes,
+    engine: FakeEngine,
+    vad: SileroModel,
+    options: TranscribeOptions | None = None,
+    aligner: Aligner | None = None,
 ) -> tuple[list[TranscribeEvent], Transcript]:
-    with events_of(source, engine, Stages(vad), options) as events:
+    with events_of(source, engine, vad, options, aligner) as events:
         *before, last = events
     assert isinstance(last, Finished)
     assert not any(isinstance(event, Finished) for event in before)
@@ -154,35 +162,29 @@ def test_events_come_in_order_and_end_in_the_document_they_made(
 
 
 def test_segments_come_while_later_audio_is_still_undecoded(dickens: Path, vad: SileroModel) -> None:
-    blocks_read = 0
+    read_s = 0.0
 
-    class Counting:
-        """The stream, counting how far it has been read."""
-
-        def __init__(self, stream: object) -> None:
-            self._stream = stream
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._stream, name)
-
-        def blocks(self) -> Iterator[np.ndarray]:
-            nonlocal blocks_read
-            for block in self._stream.blocks():  # type: ignore[attr-defined]
-                blocks_read += 1
-                yield block
+    def counting(events: Iterator[ListenEvent]) -> Iterator[ListenEvent]:
+        nonlocal read_s
+        for event in events:
+            if isinstance(event, Heard):
+                read_s = event.decoded_s
+            yield event
 
     batcher = Batcher(FakeEngine(capabilities=replace(GREEDY, max_batch_rows=1, parallel_decodes=1)))
     ticket = batcher.open()
-    seen: list[int] = []
+    options = TranscribeOptions()
+    seen_s: list[float] = []
     try:
         with open_audio(dickens) as stream:
-            for event in transcribe(Counting(stream), ticket, Stages(vad), TranscribeOptions()):  # type: ignore[arg-type]
+            heard = counting(listen(stream, vad, listen_options(options, ticket.capabilities)))
+            for event in transcribe(heard, ticket, None, options):
                 if isinstance(event, SegmentReady):
-                    seen.append(blocks_read)
+                    seen_s.append(read_s)
     finally:
         ticket.close()
         batcher.close(grace_s=0)
-    assert seen[0] < blocks_read
+    assert seen_s[0] < read_s
 
 
 def test_windows_hold_all_speech_once_and_are_no_longer_than_the_engine_likes(
@@ -281,12 +283,8 @@ def test_an_aligner_supplies_the_word_times_an_engine_lacks(
         return Hypothesis(segments)
 
     capabilities = replace(GREEDY, segment_times=segment_times)
-    stages = Stages(vad, EvenAligner())
-    with events_of(
-        beckett, FakeEngine(script, capabilities=capabilities), stages, TranscribeOptions(words=True)
-    ) as events:
-        *_, last = events
-    transcript = last.transcript  # type: ignore[union-attr]
+    engine = FakeEngine(script, capabilities=capabilities)
+    _, transcript = run(beckett, engine, vad, TranscribeOptions(words=True), EvenAligner())
     assert transcript.words
     assert not any(word.estimated for word in transcript.words)
     assert {word.confidence for word in transcript.words} == {0.8, 0.7}
@@ -505,7 +503,7 @@ def test_closing_the_ticket_stops_it_while_the_engine_works(dickens: Path, vad: 
         go_on.set()
 
     leaver = threading.Thread(target=leave)
-    with events_of(dickens, engine, Stages(vad), watch=tickets.append) as events:
+    with events_of(dickens, engine, vad, watch=tickets.append) as events:
         leaver.start()
         with pytest.raises(Cancelled):
             list(events)
@@ -580,11 +578,11 @@ class Endless:
 def test_memory_does_not_grow_with_length(speech_frames: int, pause_frames: int) -> None:
     def peak(seconds: int) -> int:
         queue = QueueOfOne()
-        stages = Stages(SpeaksInTurns(speech_frames, pause_frames))  # type: ignore[arg-type]
+        vad = SpeaksInTurns(speech_frames, pause_frames)
         options = TranscribeOptions(normalize_peak=False)
         tracemalloc.start()
-        events = transcribe(Endless(seconds), queue, stages, options)  # type: ignore[arg-type]
-        for _ in events:
+        heard = listen(Endless(seconds), vad, listen_options(options, queue.capabilities))  # type: ignore[arg-type]
+        for _ in transcribe(heard, queue, None, options):  # type: ignore[arg-type]
             pass
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
