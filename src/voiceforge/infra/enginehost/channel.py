@@ -38,7 +38,7 @@ class Channel:
 
     def __init__(self, peer: socket.socket, name: str) -> None:
         self._peer = peer
-        self._outgoing: SimpleQueue[tuple[object, Samples | None] | None] = SimpleQueue()
+        self._outgoing: SimpleQueue[tuple[object, Samples | None] | threading.Event | None] = SimpleQueue()
         self._closed = False
         self._writer = threading.Thread(target=self._write, name=f"{name}-writer", daemon=True)
         self._writer.start()
@@ -62,6 +62,14 @@ class Channel:
         when they are written is not told."""
         if not self._closed:
             self._outgoing.put((message, samples))
+
+    def send_now(self, message: object, patience_s: float) -> None:
+        """Send, and wait until it has left this process, but no longer than that."""
+        written = threading.Event()
+        self.send(message)
+        if not self._closed:
+            self._outgoing.put(written)
+            written.wait(patience_s)
 
     def receive(self) -> tuple[object, Samples | None]:
         """Wait for the next message.
@@ -116,6 +124,9 @@ class Channel:
         while (entry := self._outgoing.get()) is not None:
             if self._closed:
                 return
+            if isinstance(entry, threading.Event):
+                entry.set()
+                continue
             message, samples = entry
             packed = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
             count = 0 if samples is None else len(samples)

@@ -41,6 +41,7 @@ from voiceforge.speech.engines.tickets import BatcherLimits, Priority, Ticket
 from voiceforge.speech.transcript.types import ModelRef
 
 _FAREWELL_S = 2.0
+_SUSPICION_S = 0.1
 
 
 class QueueServer:
@@ -204,7 +205,7 @@ class _AnnouncingEngine:
                 if owner is not None:
                     begun[owner[0]].append(owner[1])
         for channel, items in begun.items():
-            channel.send(Started(tuple(items)))
+            channel.send_now(Started(tuple(items)), _SUSPICION_S)  # it may be the last thing we say
         try:
             return self._engine.decode(windows, options)
         finally:
