@@ -86,6 +86,17 @@ class TestTranscribe:
         assert all(0 <= word["start"] <= word["end"] <= document["duration"] for word in document["words"])
         assert document["rtf"] > 0
 
+    def test_it_leaves_nothing_in_the_home_of_its_user(
+        self, voiceforge: Run, clips: dict[str, Path], tmp_path: Path
+    ) -> None:
+        """onnxruntime would: an id of the machine, and what is still to be sent to its maker."""
+        home = tmp_path / "home"
+        home.mkdir()
+        unlike_ci = {"CI": "", "GITHUB_ACTIONS": "", "ORT_TELEMETRY_DISABLED": ""}
+        settings = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), **unlike_ci}
+        assert voiceforge("transcribe", clips["beckett"], settings=settings).returncode == 0
+        assert list(home.rglob("*")) == []
+
     def test_openai_s_verbose_json(self, voiceforge: Run, clips: dict[str, Path]) -> None:
         document = json.loads(voiceforge("transcribe", clips["beckett"], "--format", "verbose_json").stdout)
         assert document["segments"]

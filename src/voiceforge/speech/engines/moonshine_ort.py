@@ -23,6 +23,7 @@ from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothes
 from voiceforge.speech.engines.moonshine_tokens import END_TOKEN, START_TOKEN, MoonshineTokens
 from voiceforge.speech.engines.ort_errors import ort_errors
 from voiceforge.speech.engines.ort_weights import read_ort_weights
+from voiceforge.speech.onnx.runtime import onnxruntime
 from voiceforge.speech.transcript.types import Language, ModelRef
 
 _ENCODER_FILE = "encoder_model.ort"
@@ -213,9 +214,7 @@ class MoonshineOrt:
 
 
 def _session(model: str | bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    options = onnxruntime().SessionOptions()
     # One thread per call, none spinning: parallelism comes from concurrent calls, and spinning
     # threads cost three times the time beside a busy neighbour.
     options.intra_op_num_threads = 1
@@ -223,12 +222,10 @@ def _session(model: str | bytes) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except ort_errors() as error:
         raise EngineFailed("onnxruntime cannot load the model's files") from error
 
 
 def _tensor(value: NDArray[Any]) -> Any:
-    import onnxruntime
-
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
+    return onnxruntime().OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))

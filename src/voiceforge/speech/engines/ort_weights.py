@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voiceforge.errors import EngineFailed
+from voiceforge.speech.onnx.runtime import onnxruntime
 
 _DTYPES: dict[int, type[np.generic]] = {
     1: np.float32,
@@ -81,6 +82,7 @@ def read_ort_weights(path: Path, *, root: str) -> OrtWeights:
     Raises:
         EngineFailed: the file is not a readable ORT-format model.
     """
+    onnxruntime()  # first of all: what is imported next imports the rest of it
     from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs.InferenceSession import InferenceSession
 
     try:

