@@ -22,7 +22,8 @@ from voiceforge.cli.ports import Workshop
 from voiceforge.cli.progress import Bar, Display, display
 from voiceforge.cli.words import duration_text, plural, speed_text
 from voiceforge.errors import ConfigurationError, UnsupportedOption
-from voiceforge.services.transcriptions import Source, TranscribeRequest, Transcriptions, UrlSource
+from voiceforge.services.recordings import Source, UrlSource
+from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript.events import Finished, Progress
 from voiceforge.speech.transcript.types import Transcript

@@ -20,29 +20,20 @@ from voiceforge.errors import Cancelled, InvalidRequest, ShuttingDown, VoiceForg
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
+from voiceforge.services.recordings import AudioBytes, AudioFile, Source, UrlSource
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.engines.tickets import Priority
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.pipeline.batch import transcribe
-from voiceforge.speech.pipeline.listen import Listener, listen_options
+from voiceforge.speech.pipeline.listen import AudioSource, Listener, listen_options
 from voiceforge.speech.pipeline.plan import make_plan
 from voiceforge.speech.transcript.events import Finished, TranscribeEvent
 from voiceforge.speech.transcript.types import Transcript
 from voiceforge.telemetry.metrics import Metrics
 
 _TIMED_TEXT = frozenset({"srt", "vtt"})
-
-
-@dataclass(frozen=True, slots=True)
-class UrlSource:
-    """A recording to be fetched first."""
-
-    url: str
-
-
-Source = Path | UrlSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +138,8 @@ class Transcriptions:
     async def events(self, request: TranscribeRequest) -> AsyncGenerator[TranscribeEvent, None]:
         """Progress and segments as they come, then one Finished."""
         model_id = self.check(request.model, request.options)
-        async with self._local(request.source) as path:
-            run = _Run(self, request, model_id, path)
+        async with self._local(request.source) as content:
+            run = _Run(self, request, model_id, content)
             work = self._start(run)
             try:
                 while (event := await run.next_event()) is not None:
@@ -191,10 +182,13 @@ class Transcriptions:
         self._listener.close()
 
     @contextlib.asynccontextmanager
-    async def _local(self, source: Source) -> AsyncIterator[Path]:
-        """The source as a file here; a fetched one is gone afterwards."""
-        if isinstance(source, Path):
-            yield source
+    async def _local(self, source: Source) -> AsyncIterator[AudioSource]:
+        """The source as a file here or as bytes; a fetched one is gone afterwards."""
+        if isinstance(source, AudioBytes):
+            yield source.joined()
+            return
+        if not isinstance(source, UrlSource):
+            yield source.path if isinstance(source, AudioFile) else source
             return
         if self._make_fetcher is None:
             raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
@@ -210,12 +204,12 @@ class _Run:
     """One transcription: a thread that works and a loop that listens."""
 
     def __init__(
-        self, service: Transcriptions, request: TranscribeRequest, model_id: str, path: Path
+        self, service: Transcriptions, request: TranscribeRequest, model_id: str, content: AudioSource
     ) -> None:
         self._service = service
         self._request = request
         self._model_id = model_id
-        self._path = path
+        self._content = content
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[TranscribeEvent | None] = asyncio.Queue()
         self._lock = threading.Lock()
@@ -243,7 +237,7 @@ class _Run:
         ticket = service._engines.open(self._model_id, request.priority, request.tenant)
         try:
             options = request.options
-            recording = service._listener.open(self._path, listen_options(options, ticket.capabilities))
+            recording = service._listener.open(self._content, listen_options(options, ticket.capabilities))
             with contextlib.closing(recording):
                 self._go_on(ticket.close, recording.cancel)  # or for the model
                 for event in transcribe(recording.events(), ticket, service._shared_aligner(), options):

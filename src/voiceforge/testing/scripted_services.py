@@ -18,6 +18,7 @@ from voiceforge.services.container import Services
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Health
 from voiceforge.services.models import ModelInfo, Models
+from voiceforge.services.recordings import AudioBytes, AudioFile
 from voiceforge.services.transcriptions import Rendered, TranscribeRequest, Transcriptions
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.options import TranscribeOptions
@@ -131,8 +132,11 @@ class ScriptedTranscriptions:
 
     async def events(self, request: TranscribeRequest) -> AsyncGenerator[TranscribeEvent, None]:
         self.requests.append(request)
-        if isinstance(request.source, Path):
-            self.uploads.append(await asyncio.to_thread(request.source.read_bytes))
+        match request.source:
+            case AudioBytes():
+                self.uploads.append(request.source.joined())
+            case AudioFile(path=path) | (Path() as path):
+                self.uploads.append(await asyncio.to_thread(path.read_bytes))
         try:
             async with aclosing(self.script(request)) as events:
                 async for event in events:

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import hashlib
+import itertools
 import json
 import select
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +15,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
 
+from voiceforge.api.http.temp_files import TempFiles
+from voiceforge.api.http.uploads import Uploads
+from voiceforge.services.recordings import AudioBytes, AudioFile
 from voiceforge.speech.transcript import Progress
 from voiceforge.testing.live_server import LiveServer
 
@@ -207,6 +216,51 @@ async def test_the_file_arrives_byte_for_byte(make_app, scripted, content, temp_
     assert empty(temp_dir)
 
 
+MIB = 1 << 20
+SIZES = st.sampled_from([1, 2, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB + 7]) | st.integers(1, 5000)
+CUTS = st.lists(st.integers(0, 3 * MIB), max_size=12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=SIZES, cuts=CUTS, as_form=st.booleans())
+def test_however_a_body_is_cut_the_recording_and_its_digest_are_whole(size, cuts, as_form):
+    near_boundaries = b"\r\n--B" + bytes(range(256))
+    content = (near_boundaries * (size // len(near_boundaries) + 1))[:size]
+    body = part("file", content, "a") + b"--B--\r\n" if as_form else content
+    edges = sorted({min(cut, len(body)) for cut in cuts} | {0, len(body)})
+    messages = [
+        {"type": "http.request", "body": body[start:end], "more_body": end < len(body)}
+        for start, end in itertools.pairwise(edges)
+    ]
+    kept: list[tuple[bytes, bytes, bool]] = []
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        uploads = Uploads(100 * MIB, 5)
+        source = (await uploads.form(request)).upload if as_form else await uploads.raw(request)
+        match source:
+            case AudioBytes():
+                kept.append((source.joined(), source.sha256, False))
+            case AudioFile():
+                kept.append((source.path.read_bytes(), source.sha256, True))
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        pass
+
+    with tempfile.TemporaryDirectory() as folder:
+        scope = {"type": "http", "headers": [(b"content-type", b"multipart/form-data; boundary=B")]}
+        asyncio.run(TempFiles(app, Path(folder))(scope, receive, send))
+        assert empty(Path(folder))
+    [(arrived, digest, on_disk)] = kept
+    assert arrived == content
+    assert digest == hashlib.sha256(content).digest()
+    assert on_disk == (size >= MIB)
+
+
 @pytest.mark.parametrize("path", DOORS)
 def test_a_client_that_leaves_in_the_middle_leaves_no_file(serve, scripted, temp_dir, path, services):
     server = serve()
@@ -294,17 +348,15 @@ class Waiting:
     def __init__(self) -> None:
         self.began = threading.Event()
         self.stopped = threading.Event()
-        self.file_while_working: Path | None = None
 
     async def __call__(self, request):
-        self.file_while_working = request.source
         self.began.set()
         try:
             yield Progress(0.0, None)
             await asyncio.Event().wait()
         finally:
             # Where a decode is stopped its file is still there, as a thread may be reading it.
-            assert request.source.exists()
+            assert request.source.path.exists()
             self.stopped.set()
 
 
@@ -322,7 +374,7 @@ class Waiting:
 def test_work_stops_when_its_client_goes_away(serve, scripted, temp_dir, path, fields, services):
     scripted.script = waiting = Waiting()
     server = serve(ping_interval_s=0.05)
-    body = fields + part("file", b"some audio", "a") + b"--B--\r\n"
+    body = fields + part("file", b"x" * 2 * MB, "a") + b"--B--\r\n"
     with connect(server) as conn:
         conn.sendall(head(path, FORM, f"Content-Length: {len(body)}") + body)
         assert waiting.began.wait(PATIENCE_S)

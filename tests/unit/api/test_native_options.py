@@ -7,7 +7,7 @@ import pytest
 
 from voiceforge.api.http.config import HttpFeatures
 from voiceforge.api.native.schemas import TranscriptOut
-from voiceforge.services.transcriptions import UrlSource
+from voiceforge.services.recordings import UrlSource
 from voiceforge.speech.options import AudioLimits, RawFormat, TranscribeOptions, VadOptions
 
 PATH = "/v1/transcriptions"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from voiceforge.errors import ConfigurationError, EngineFailed, UnreadableAudio, UnsupportedOption
-from voiceforge.services.transcriptions import TranscribeRequest, UrlSource
+from voiceforge.services.recordings import UrlSource
+from voiceforge.services.transcriptions import TranscribeRequest
 from voiceforge.speech.formats import FORMATS
 from voiceforge.speech.options import RawFormat
 from voiceforge.speech.transcript import (

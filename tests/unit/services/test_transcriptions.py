@@ -30,8 +30,9 @@ from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
+from voiceforge.services.recordings import UrlSource
 from voiceforge.services.samples import sample_recordings
-from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions, UrlSource
+from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions
 from voiceforge.speech.audio.waveform import Waveform
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis
 from voiceforge.speech.engines.tickets import BatcherLimits

@@ -1,14 +1,16 @@
 """Request bodies on their way in: multipart forms, raw audio, JSON; checked while they arrive.
 
-What enters is the request's byte stream, what leaves is `Fields` and at most one file on disk. The size
-limit bites at the byte that crosses it. Knows nothing of what the fields mean.
+What enters is the request's byte stream, what leaves is `Fields` and at most one recording with its digest:
+in memory where it is small, else in a temp file. The size limit bites at the byte that crosses it. Knows
+nothing of what the fields mean.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -20,9 +22,12 @@ from starlette.requests import Request
 from voiceforge.api.http.forms import Fields
 from voiceforge.api.http.temp_files import RequestFiles, files_of
 from voiceforge.errors import EmptyAudio, InvalidRequest, UploadTooLarge
+from voiceforge.services.recordings import AudioBytes, AudioFile
 
 FILE_FIELD = "file"
-_WRITE_BYTES = 1024 * 1024  # one hop to a thread per MiB costs nothing next to the decode
+# What is smaller never touches the disk. One hop to a thread per MiB costs nothing next to the decode.
+_WRITE_BYTES = 1024 * 1024
+_SMALL_PIECE_BYTES = 16 * 1024  # a body may come byte by byte; an object for each would weigh hundreds
 _MAX_PARTS = 300
 _MAX_JSON_BYTES = 1024 * 1024
 # OpenAI's `known_speaker_references[]` are recordings inside text fields: four of 10 s as base64 fit.
@@ -30,12 +35,8 @@ _MAX_TEXT_BYTES = 16 * 1024 * 1024
 _FORM_OVERHEAD_BYTES = _MAX_TEXT_BYTES + 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A file that has fully arrived; it is removed when the request is over."""
-
-    path: Path
-    size_bytes: int
+Upload = AudioFile | AudioBytes
+"""A recording that has fully arrived; a file is removed when the request is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,44 +50,77 @@ def _too_large(limit_bytes: int) -> UploadTooLarge:
 
 
 class _Spool:
-    """Collects bytes and writes them to a temp file in a thread, one MiB at a time."""
+    """Collects a recording and takes its digest: in memory while it is small, else written to a temp file
+    in a thread, one MiB at a time."""
 
     def __init__(self, files: RequestFiles, limit_bytes: int) -> None:
         self._files = files
         self._limit_bytes = limit_bytes
-        self._waiting = bytearray()
+        self._digest = hashlib.sha256()
+        self._waiting = _Pieces()
         self._target: tuple[FileIO, Path] | None = None
-        self.size_bytes = 0
+        self._size_bytes = 0
 
     def take(self, data: bytes | memoryview) -> None:
-        self.size_bytes += len(data)
-        if self.size_bytes > self._limit_bytes:
+        self._size_bytes += len(data)
+        if self._size_bytes > self._limit_bytes:
             raise _too_large(self._limit_bytes)
-        self._waiting += data
+        if self._target is None:
+            self._digest.update(data)
+        self._waiting.add(data)
 
     async def write_if_full(self) -> None:
-        if len(self._waiting) >= _WRITE_BYTES:
+        if self._waiting.size_bytes >= _WRITE_BYTES:
             await self._write()
 
-    async def _write(self) -> FileIO:
+    async def _write(self) -> None:
+        pieces, self._waiting = self._waiting.all, _Pieces()
         if self._target is None:
             self._target = await self._files.create_off_loop()
-        data, self._waiting = self._waiting, bytearray()
-        await asyncio.to_thread(_write_all, self._target[0], data)
-        return self._target[0]
+            await asyncio.to_thread(_write_all, self._target[0], pieces)
+        else:
+            await asyncio.to_thread(_digest_and_write_all, self._digest, self._target[0], pieces)
 
     async def finish(self) -> Upload:
-        if self.size_bytes == 0:
+        if self._size_bytes == 0:
             raise EmptyAudio("the upload is empty: it has 0 bytes", field=FILE_FIELD)
-        await self._write()
-        assert self._target is not None
-        return Upload(self._target[1], self.size_bytes)
+        if self._target is None:
+            return AudioBytes(tuple(self._waiting.all), self._digest.digest())
+        if self._waiting.size_bytes:
+            await self._write()
+        return AudioFile(self._target[1], self._digest.digest())
 
 
-def _write_all(file: FileIO, data: bytearray) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
+class _Pieces:
+    """Bytes in the pieces they came in, without copying any but small ones."""
+
+    def __init__(self) -> None:
+        self.all: list[bytes | bytearray | memoryview] = []
+        self.size_bytes = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        self.size_bytes += len(data)
+        if len(data) >= _SMALL_PIECE_BYTES:
+            self.all.append(data)
+        elif self.all and isinstance(last := self.all[-1], bytearray):
+            last += data
+        else:
+            self.all.append(bytearray(data))
+
+
+def _write_all(file: FileIO, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+
+def _digest_and_write_all(
+    digest: hashlib._Hash, file: FileIO, pieces: Sequence[bytes | bytearray | memoryview]
+) -> None:
+    for piece in pieces:
+        digest.update(piece)
+    _write_all(file, pieces)
 
 
 class Uploads:

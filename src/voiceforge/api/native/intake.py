@@ -15,7 +15,8 @@ from voiceforge.api.http.uploads import FILE_FIELD, Upload, Uploads
 from voiceforge.api.native.convert import transcribe_options, wanted_format
 from voiceforge.api.native.schemas import Options
 from voiceforge.errors import InvalidRequest, UnsupportedOption
-from voiceforge.services.transcriptions import Source, TranscribeRequest, Transcriptions, UrlSource
+from voiceforge.services.recordings import Source, UrlSource
+from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions
 from voiceforge.speech.options import TranscribeOptions
 
 RAW_TYPES = ("audio/*", "video/*", "application/octet-stream", "application/ogg")
@@ -107,7 +108,7 @@ def _source(url: str | None, upload: Upload | None) -> Source:
     if upload is not None and url is not None:
         raise InvalidRequest("send a file or a url, not both", field="url")
     if upload is not None:
-        return upload.path
+        return upload
     if url is not None:
         return UrlSource(url)
     raise InvalidRequest(

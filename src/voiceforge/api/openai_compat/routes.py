@@ -52,7 +52,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         model = services.transcriptions.check(wish.model, wish.options)
         # Subtitles are laid out by the times of words, though the reply names none.
         timed = services.transcriptions.timed_options(wish.options, wish.response_format)
-        return TranscribeRequest(source=upload.path, options=replace(wish.options, words=timed), model=model)
+        return TranscribeRequest(source=upload, options=replace(wish.options, words=timed), model=model)
 
     def document(transcript: Transcript, wish: Wish) -> Response:
         if wish.response_format == "json":

@@ -1,0 +1,51 @@
+"""Recordings as they come to us: where the bytes are, and their digest where it is known already."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """A recording to be fetched first."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFile:
+    """A file here that lasts as long as the request. sha256: of its content."""
+
+    path: Path
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AudioBytes:
+    """A recording in memory. pieces: its bytes in order, not to be changed any more; sha256: of all."""
+
+    pieces: tuple[bytes | bytearray | memoryview, ...] = field(repr=False)
+    sha256: bytes
+
+    def joined(self) -> bytes:
+        return b"".join(self.pieces)
+
+
+Source = Path | AudioFile | AudioBytes | UrlSource
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file's content; blocking.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+    return digest.digest()
