@@ -11,7 +11,7 @@ import pytest
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.main.build import build
-from voiceforge.main.serve import http_config
+from voiceforge.main.http_server import http_config
 from voiceforge.main.settings import ModelSettings, Settings
 from voiceforge.testing.live_server import live_server
 from voiceforge.testing.scripted_services import ScriptedTranscriptions, scripted_services

@@ -97,14 +97,14 @@ def seen() -> Seen:
 
 @pytest.fixture
 def keeper(seen: Seen) -> Iterator[HostKeeper]:
-    keeper = HostKeeper(COMMAND, rules=WatchRules(silent_s=1.0, batch_s=1.5), observer=seen)
+    keeper = HostKeeper(COMMAND, rules=WatchRules(silent_s=1.0, batch_s=1.5))
     yield keeper
     keeper.close()
 
 
 @pytest.fixture
 def hosts(keeper: HostKeeper) -> ChildProcessHosts:
-    return ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id))
+    return ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id), seen)
 
 
 @pytest.fixture
@@ -297,8 +297,8 @@ def test_a_renewal_that_fails_leaves_the_old_host(keeper: HostKeeper, seen: Seen
 
 def test_a_host_that_has_grown_starts_anew_between_two_batches(seen: Seen) -> None:
     rules = WatchRules(max_rss_bytes=GROWN_BYTES)
-    keeper = HostKeeper(COMMAND, rules=rules, observer=seen)
-    queue = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id)).start("fake", seen)
+    keeper = HostKeeper(COMMAND, rules=rules)
+    queue = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id), seen).start("fake", seen)
     ticket = queue.open()
     assert text(ticket.submit(second(), told(GROW))) == "w1 w2"
     seen.wait_for_starts(2)
@@ -311,8 +311,8 @@ def test_a_host_that_has_grown_starts_anew_between_two_batches(seen: Seen) -> No
 
 
 def test_closing_the_keeper_ends_a_host_that_is_still_loading(seen: Seen) -> None:
-    keeper = HostKeeper((sys.executable, "-c", "import sys; sys.stdin.buffer.read()"), observer=seen)
-    hosts = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id))
+    keeper = HostKeeper((sys.executable, "-c", "import sys; sys.stdin.buffer.read()"))
+    hosts = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id), seen)
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(hosts.start, "fake", seen)
         children = psutil.Process()

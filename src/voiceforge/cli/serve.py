@@ -30,6 +30,11 @@ Examples:
 @click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port; 0 picks a free one.  [default: 8000]")
 @click.option("--model", metavar="ID", help="The default model; it is loaded at start.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that answer HTTP, models shared.  [default: 1]",
+)
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without an API key.")
 @reads_settings
 @click.pass_context
@@ -38,6 +43,7 @@ def command(
     host: str | None,
     port: int | None,
     model: str | None,
+    workers: int | None,
     insecure: bool,
     config: Path | None,
 ) -> None:
@@ -48,6 +54,7 @@ def command(
     overrides = {
         "server.host": host,
         "server.port": port,
+        "server.workers": workers,
         "server.insecure": insecure or None,
         "model": model,
     }

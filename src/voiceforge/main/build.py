@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from voiceforge.errors import ModelNotFound
 from voiceforge.infra.enginehost.base import EngineSpec
 from voiceforge.infra.enginehost.child_process import ChildProcessHosts
 from voiceforge.infra.enginehost.in_process import InProcessHosts
-from voiceforge.infra.enginehost.keeper import HostKeeper, HostObserver, Hosts, WatchRules
+from voiceforge.infra.enginehost.keeper import HostKeeper, Hosts, WatchRules
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub, HubAddress
@@ -35,16 +34,18 @@ def build(
     *,
     version: str,
     any_folder: bool = False,
-    hosts: Callable[[Metrics], Hosts] | None = None,
+    hosts: Hosts | None = None,
+    metrics: Metrics | None = None,
 ) -> Services:
     """The services of one process; nothing is loaded yet.
 
     Args:
         hosts: who keeps the processes of the models; None: models live in threads here.
+        metrics: None: of this process alone.
         any_folder: callers may name any local folder as a model: for processes whose caller is
             their owner.
     """
-    metrics = Metrics(version)
+    metrics = metrics or Metrics(version)
     device = _Device(settings)
     cores = settings.engine.threads or usable_cores()
 
@@ -71,7 +72,7 @@ def build(
         )
 
     engines = EngineRoom(
-        ChildProcessHosts(hosts(metrics), spec)
+        ChildProcessHosts(hosts, spec, metrics)
         if hosts is not None
         else InProcessHosts(load, limits, describe=device.describe),
         metrics=metrics,
@@ -142,7 +143,7 @@ class _Device:
         return f"{self._choice.device}, {self._choice.compute_type}"
 
 
-def keep_hosts(settings: Settings, metrics: HostObserver) -> HostKeeper:
+def keep_hosts(settings: Settings) -> HostKeeper:
     """The keeper of the models' processes; belongs to the first process of a server."""
     wish = settings.engine
     return HostKeeper(
@@ -152,7 +153,6 @@ def keep_hosts(settings: Settings, metrics: HostObserver) -> HostKeeper:
             batch_s=wish.batch_timeout_s,
             max_rss_bytes=wish.max_process_bytes,
         ),
-        observer=metrics,
     )
 
 

@@ -93,6 +93,13 @@ class ServerSettings(Section):
         default=False,
         description="Allow listening beyond this machine, and the production profile, without a key.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that answer HTTP. They share one process per model, so more of them help "
+        "where answering itself is the limit, not recognition.",
+    )
     grace_s: float = Field(
         default=30.0,
         ge=0,
@@ -376,6 +383,11 @@ def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield (
             ("profile", "api_key", "server.insecure"),
             "the production profile needs api_key, or server.insecure = true",
+        )
+    if settings.server.workers > 1 and settings.engine.isolation == "thread":
+        yield (
+            ("server.workers", "engine.isolation"),
+            'several workers would each load the models: set engine.isolation = "process"',
         )
     for name in ("audio", "subtitles"):
         section = getattr(settings, name)

@@ -1,4 +1,4 @@
-"""What the process counts about itself, in a registry of its own, written out for Prometheus.
+"""What a server counts about itself, in a registry of its own, written out for Prometheus.
 
 Labels are few and bounded: routes are templates, never paths; nothing names a caller or a recording.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from prometheus_client import (
@@ -20,6 +21,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from voiceforge.errors import ErrorKind
 
@@ -33,13 +35,34 @@ _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 MetricT = TypeVar("MetricT", Counter, Gauge, Histogram)
 
 
-class Metrics:
-    """One per process. All methods are cheap and safe to call from any thread."""
+SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Where the processes of one server keep their figures for each other; the Prometheus library reads it
+from the environment when it is first imported, and from nowhere else."""
 
-    def __init__(self, version: str) -> None:
+
+def forget_process(pid: int, shared: Path) -> None:
+    """A process of the server has ended: what it had in progress is over, what it counted stays."""
+    mark_process_dead(pid, str(shared))  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """One per process. All methods are cheap and safe to call from any thread.
+
+    Args:
+        shared: the folder through which several processes of one server add their figures up; it must be
+            what `SHARED_FOLDER_VARIABLE` says. None: this process is all there is.
+    """
+
+    def __init__(self, version: str, *, shared: Path | None = None) -> None:
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        Info("voiceforge_build", "What is running.", registry=self._registry).info(
+        self._own = CollectorRegistry()
+        self._summed: CollectorRegistry | None = None
+        if shared is not None:
+            self._summed = CollectorRegistry()
+            MultiProcessCollector(self._summed, str(shared))  # type: ignore[no-untyped-call]
+        else:
+            ProcessCollector(registry=self._own)
+        Info("voiceforge_build", "What is running.", registry=self._own).info(
             {"version": version, "python": platform.python_version()}
         )
         self._requests = self._new(
@@ -52,7 +75,13 @@ class Metrics:
             ("surface", "route", "method"),
             buckets=_DURATIONS,
         )
-        self._in_flight = self._new(Gauge, "requests_in_flight", "Requests being answered now.", ("surface",))
+        self._in_flight = self._new(
+            Gauge,
+            "requests_in_flight",
+            "Requests being answered now.",
+            ("surface",),
+            multiprocess_mode="livesum",
+        )
         self._errors = self._new(Counter, "errors", "Errors answered, by what went wrong.", ("kind", "code"))
         self._audio = self._new(Counter, "audio_seconds", "Seconds of audio transcribed.", ("model",))
         self._processing = self._new(
@@ -65,7 +94,13 @@ class Metrics:
         self._rtf = self._new(
             Histogram, "transcription_rtf", "Processing time over audio time.", ("model",), buckets=_RTFS
         )
-        self._depth = self._new(Gauge, "queue_depth", "Windows waiting for the model.", ("model", "priority"))
+        self._depth = self._new(
+            Gauge,
+            "queue_depth",
+            "Windows waiting for the model.",
+            ("model", "priority"),
+            multiprocess_mode="livesum",
+        )
         self._wait = self._new(
             Histogram,
             "queue_wait_seconds",
@@ -76,10 +111,22 @@ class Metrics:
         self._rows = self._new(
             Histogram, "batch_rows", "Windows decoded together.", ("model",), buckets=_ROWS
         )
-        self._loaded = self._new(Gauge, "model_loaded", "1 while the model is in memory.", ("model",))
-        self._load_time = self._new(Gauge, "model_load_seconds", "How long the last load took.", ("model",))
+        self._loaded = self._new(
+            Gauge, "model_loaded", "1 while the model is in memory.", ("model",), multiprocess_mode="livemax"
+        )
+        self._load_time = self._new(
+            Gauge,
+            "model_load_seconds",
+            "How long the last load took.",
+            ("model",),
+            multiprocess_mode="livemax",
+        )
         self._memory = self._new(
-            Gauge, "model_memory_bytes", "Resident memory of the model's process.", ("model",)
+            Gauge,
+            "model_memory_bytes",
+            "Resident memory of the model's process.",
+            ("model",),
+            multiprocess_mode="livemax",
         )
         self._hosts = self._new(
             Counter,
@@ -153,7 +200,8 @@ class Metrics:
 
     def exposition(self) -> tuple[bytes, str]:
         """Everything in Prometheus' text format, and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        both = (self._own, self._summed or self._registry)
+        return b"".join(generate_latest(registry) for registry in both), CONTENT_TYPE_LATEST
 
     def total(self, name: str, **labels: str) -> float:
         """The sum of one of our counters or gauges over all label values but those given.
@@ -164,7 +212,7 @@ class Metrics:
         family = f"voiceforge_{name}"
         return sum(
             sample.value
-            for metric in self._registry.collect()
+            for metric in (self._summed or self._registry).collect()
             if metric.name == family
             for sample in metric.samples
             if sample.name in (family, f"{family}_total")

@@ -278,3 +278,10 @@ def test_every_setting_says_what_it_is_for_and_has_a_row() -> None:
     for path, field in setting_fields():
         assert field.description
         assert f"| `{'.'.join(path)}` | `{env_name(path)}` |" in tables
+
+
+def test_several_workers_do_not_each_load_the_models() -> None:
+    wish = {"VOICEFORGE_SERVER__WORKERS": "2", "VOICEFORGE_ENGINE__ISOLATION": "thread"}
+    (problem,) = problems_of(wish)
+    assert 'set engine.isolation = "process"' in problem
+    assert load_settings(environ={"VOICEFORGE_SERVER__WORKERS": "2"}).server.workers == 2

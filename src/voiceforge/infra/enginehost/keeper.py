@@ -41,17 +41,20 @@ class WatchRules:
     max_rss_bytes: int | None = None
 
 
-class HostObserver(Protocol):
-    """For the metrics. Called from several threads."""
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """address: of the host's socket. started: it was not up and is now; again: because it had ended."""
 
-    def host_started(self, model: str, *, again: bool) -> None: ...
+    address: Path
+    started: bool = False
+    again: bool = False
 
 
 class Hosts(Protocol):
     """What those who use hosts need of their keeper; it may be in another process."""
 
-    def acquire(self, spec: EngineSpec) -> Path:
-        """The address of the socket of the model's host, which is up; blocks while one starts.
+    def acquire(self, spec: EngineSpec) -> Acquired:
+        """A host of the model, which is up; blocks while one starts.
 
         Raises:
             VoiceForgeError: the model cannot be loaded.
@@ -92,12 +95,9 @@ class HostKeeper:
         command: runs an engine host (see `HostProcess`).
     """
 
-    def __init__(
-        self, command: Sequence[str], *, rules: WatchRules | None = None, observer: HostObserver | None = None
-    ) -> None:
+    def __init__(self, command: Sequence[str], *, rules: WatchRules | None = None) -> None:
         self._command = tuple(command)
         self._rules = rules or WatchRules()
-        self._observer = observer
         # Not beside the data: the path of a socket is at most a hundred bytes or so.
         self._folder = tempfile.TemporaryDirectory(prefix="voiceforge-")
         self._lock = threading.Lock()
@@ -108,18 +108,20 @@ class HostKeeper:
         self._watcher = threading.Thread(target=self._watch, name="host-watch", daemon=True)
         self._watcher.start()
 
-    def acquire(self, spec: EngineSpec, user: Hashable = None) -> Path:
+    def acquire(self, spec: EngineSpec, user: Hashable = None) -> Acquired:
         """See `Hosts.acquire`."""
         place = self._place(spec.entry.id)
         with place.lock:
-            if place.host is None or not place.host.alive:
-                self._mourn(place)
-                gone = place.host
-                if gone is not None:
-                    gone.kill()  # it is dead: this tidies up after it
-                place.host = self._start(spec, again=gone is not None)
             place.users.add(user)
-            return place.host.address
+            gone = place.host
+            if gone is not None and gone.alive:
+                return Acquired(gone.address)
+            self._mourn(place)
+            if gone is not None:
+                gone.kill()  # it is dead: this tidies up after it
+            place.host = None
+            place.host = self._start(spec)
+            return Acquired(place.host.address, started=True, again=gone is not None)
 
     def release(self, model_id: str, user: Hashable = None) -> None:
         """See `Hosts.release`."""
@@ -140,7 +142,7 @@ class HostKeeper:
         place = self._place(spec.entry.id)
         with place.lock:
             old: HostProcess | None = place.host
-            place.host = self._start(spec, again=False)
+            place.host = self._start(spec)
             place.users.add(user)
         if old is not None:
             old.retire(_RETIREMENT_S)
@@ -174,7 +176,7 @@ class HostKeeper:
         with self._lock:
             return self._places.setdefault(model_id, _Place())
 
-    def _start(self, spec: EngineSpec, *, again: bool) -> HostProcess:
+    def _start(self, spec: EngineSpec) -> HostProcess:
         with self._lock:
             if self._closed.is_set():
                 raise ShuttingDown("the server is shutting down", retry_after_s=5)
@@ -189,9 +191,7 @@ class HostKeeper:
         finally:
             with self._lock:
                 self._starting.discard(host)
-        _log.info("engine host started", model=spec.entry.id, pid=host.pid, again=again)
-        if self._observer is not None:
-            self._observer.host_started(spec.entry.id, again=again)
+        _log.info("engine host started", model=spec.entry.id, pid=host.pid)
         return host
 
     # -- the thread that watches
@@ -248,7 +248,7 @@ class OneUser:
         self._keeper = keeper
         self._user = user
 
-    def acquire(self, spec: EngineSpec) -> Path:
+    def acquire(self, spec: EngineSpec) -> Acquired:
         return self._keeper.acquire(spec, self._user)
 
     def release(self, model_id: str) -> None:

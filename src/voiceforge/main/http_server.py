@@ -1,0 +1,175 @@
+"""One process that answers HTTP: an event loop, uvicorn in it, and an end that cuts nothing off.
+
+Started: the port answers at once, the models load in a thread, /health/ready tells when they are there.
+Stopped by a signal: not ready any more, new requests are refused, those in progress get
+`server.grace_s`; then the port closes. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from voiceforge.api.app import create_app
+from voiceforge.api.http.config import HttpConfig, HttpFeatures
+from voiceforge.api.http.errors import ErrorReplies
+from voiceforge.api.native.errors import NativeErrors
+from voiceforge.api.openai_compat.errors import OpenAIErrors
+from voiceforge.errors import VoiceForgeError
+from voiceforge.main.drain import DrainGate
+from voiceforge.main.request_settings import temp_dir, transcribe_defaults
+from voiceforge.main.settings import Settings
+from voiceforge.services.container import Services
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Once requests have had their grace, how long their cancellation and the closing of connections may take.
+_CLOSING_S = 2
+_AT_ONCE_S = 0.3
+_SWEEP_EVERY_S = 30.0
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+def http_config(settings: Settings, version: str) -> HttpConfig:
+    features = settings.features
+    return HttpConfig(
+        temp_dir=temp_dir(settings),
+        version=version,
+        api_key=settings.api_key.get_secret_value() if settings.api_key is not None else None,
+        max_upload_bytes=int(settings.server.max_upload_bytes),
+        defaults=transcribe_defaults(settings),
+        features=HttpFeatures(features.openai_api, features.url_input, features.metrics),
+    )
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us. `up` is set once it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Serves `services` until a signal says stop; `exit_code` is then that of the process."""
+
+    def __init__(self, settings: Settings, services: Services, version: str) -> None:
+        self._settings = settings
+        self._services = services
+        self._stop = asyncio.Event()
+        self.exit_code = 0
+        self._gate = DrainGate(
+            create_app(services, http_config(settings, version)),
+            ErrorReplies((OpenAIErrors(), NativeErrors())),
+        )
+
+    async def run(self, listener: socket.socket, on_listening: Callable[[], None]) -> None:
+        server = _make_server(self._gate)
+        self._take_signals()
+        serving = asyncio.create_task(server.serve([listener]))
+        up = asyncio.create_task(server.up.wait())
+        try:
+            await asyncio.wait((up, serving), return_when=asyncio.FIRST_COMPLETED)
+            if up.done():
+                on_listening()
+                await self._until_stopped(serving)
+                await self._drain()
+            server.should_exit = True
+            await serving
+        finally:
+            up.cancel()
+            await asyncio.to_thread(self._close)
+            _log.info("stopped")
+
+    async def _until_stopped(self, serving: asyncio.Task[None]) -> None:
+        """Models load and idle ones go, in the background, for as long as the server runs."""
+        stop = asyncio.create_task(self._stop.wait())
+        chores = [asyncio.create_task(self._preload()), asyncio.create_task(self._sweep())]
+        try:
+            await asyncio.wait((stop, serving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stop, *chores):
+                task.cancel()
+            await asyncio.gather(stop, *chores, return_exceptions=True)
+
+    async def _preload(self) -> None:
+        default, *others = dict.fromkeys((self._settings.model, *self._settings.models.preload))
+        try:
+            await asyncio.to_thread(self._load, default)
+        except VoiceForgeError as error:
+            self._services.health.model_failed(error.message)
+            _log.error("default model not loaded", model=default, problem=error.message)
+        except Exception:
+            self._services.health.model_failed("it could not be loaded; the server's log has the details")
+            _log.exception("default model not loaded", model=default)
+        for name in others:
+            try:
+                await asyncio.to_thread(self._load, name)
+            except Exception:
+                _log.exception("model not preloaded", model=name)
+
+    def _load(self, name: str) -> None:
+        """Blocks."""
+        self._services.transcriptions.preload(self._services.models.require_installed(name))
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY_S)
+            await asyncio.to_thread(self._services.engines.sweep)
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if not self._stop.is_set():
+            self._stop.set()
+            return
+        _log.warning("stopped at once by a second signal")
+        self.exit_code = 128 + number
+        self._gate.cancel_all()
+        # Long enough for requests to remove their files; threads in native code are not waited for.
+        asyncio.get_running_loop().call_later(_AT_ONCE_S, os._exit, self.exit_code)
+
+    async def _drain(self) -> None:
+        self._services.health.drain()
+        waiting = self._gate.close()
+        grace_s = self._settings.server.grace_s
+        _log.info("draining", requests=waiting, grace_s=grace_s)
+        if not await self._gate.wait_empty(grace_s):
+            _log.warning("grace is over", cut_off=self._gate.in_progress)
+            self._gate.cancel_all()
+
+    def _close(self) -> None:
+        self._services.engines.close(grace_s=_CLOSING_S)
+        self._services.transcriptions.close()
+
+
+def _make_server(app: ASGIApp) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,  # the app logs its requests itself, with their ids
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=_CLOSING_S,
+        )
+    )

@@ -1,0 +1,49 @@
+"""One of several processes that answer HTTP for one server. Started by the supervisor, never by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import socket
+import sys
+import threading
+
+from voiceforge.infra.enginehost.remote_keeper import RemoteHosts
+from voiceforge.main.build import build
+from voiceforge.main.http_server import HttpServer
+from voiceforge.main.memory import return_large_blocks
+from voiceforge.main.supervisor import WorkerOrder
+from voiceforge.telemetry.logs import configure_logging
+from voiceforge.telemetry.metrics import Metrics
+
+
+def main() -> None:
+    order: WorkerOrder = pickle.load(sys.stdin.buffer)  # noqa: S301  # from our own parent
+    threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    configure_logging(order.settings.log.level, order.settings.log.format)
+    return_large_blocks()
+    services = build(
+        order.settings,
+        version=order.version,
+        hosts=RemoteHosts(order.keeper, order.name),
+        metrics=Metrics(order.version, shared=order.metrics),
+    )
+    server = HttpServer(order.settings, services, order.version)
+    listener = socket.socket(fileno=order.listener_fd)
+
+    def up() -> None:
+        os.write(order.up_fd, b"!")
+        os.close(order.up_fd)
+
+    asyncio.run(server.run(listener, up))
+    sys.exit(server.exit_code)
+
+
+def _end_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # not through its buffer, whose lock would be in the way at exit
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Several processes answer HTTP on one port, and share one process per model.
+
+    first process ── Supervisor ── HostKeeper ── engine hosts
+                       └─ http_worker × N, each asks the keeper for its models
+
+A worker that dies is started again. Signals go on to the workers, which drain as a single process would.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from voiceforge.infra.enginehost.keeper import HostKeeper
+from voiceforge.infra.enginehost.remote_keeper import KeeperServer
+from voiceforge.main.settings import Settings
+from voiceforge.telemetry.metrics import SHARED_FOLDER_VARIABLE, forget_process
+
+_LOOK_EVERY_S = 0.2
+_CLOSING_S = 10.0
+"""Beyond the grace that requests get: then workers are killed."""
+_YOUNG_S = 10.0
+_MOST_YOUNG_DEATHS = 5
+"""In a row: what kills workers as soon as they live will not go away by itself."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What a worker is told on its standard input, which is its lifeline after that.
+
+    listener_fd, up_fd: descriptors it inherits: the socket to accept from, and a pipe that it closes once
+        it does.
+    keeper: where to ask for models. metrics: the folder all workers share.
+    """
+
+    settings: Settings
+    version: str
+    name: str
+    listener_fd: int
+    up_fd: int
+    keeper: Path
+    metrics: Path
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    name: str
+    process: subprocess.Popen[bytes]
+    started_at: float
+
+
+class Supervisor:
+    def __init__(self, settings: Settings, version: str, listener: socket.socket, keeper: HostKeeper) -> None:
+        self._settings = settings
+        self._version = version
+        self._listener = listener
+        self._keeper = keeper
+        self._workers: list[_Worker] = []
+        self._signals: list[int] = []
+        self._young_deaths = 0
+
+    def run(self, on_listening: Callable[[], None]) -> int:
+        """Returns the exit code of the server: 0 where all workers ended well."""
+        with tempfile.TemporaryDirectory(prefix="voiceforge-") as folder:
+            address = Path(folder) / "keeper"
+            metrics = Path(folder) / "metrics"
+            metrics.mkdir()
+            server = KeeperServer(self._keeper, address)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._on_signal)
+            try:
+                return self._supervise(address, metrics, on_listening)
+            finally:
+                for worker in self._workers:
+                    worker.process.kill()
+                    worker.process.wait()
+                server.close()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _supervise(self, address: Path, metrics: Path, on_listening: Callable[[], None]) -> int:
+        answering = threading.Event()
+        for number in range(1, self._settings.server.workers + 1):
+            self._workers.append(self._start(f"worker-{number}", address, metrics, answering))
+        announced = False
+        while not self._signals:
+            if not announced and answering.is_set():
+                announced = True
+                on_listening()
+            for worker in [w for w in self._workers if w.process.poll() is not None]:
+                self._bury(worker, metrics)
+                if self._young_deaths >= _MOST_YOUNG_DEATHS:
+                    _log.error("giving up: workers end as soon as they are started")
+                    self._signals.append(signal.SIGTERM)
+                    self._stop()
+                    return 1
+                self._workers.append(self._start(worker.name, address, metrics, answering))
+            time.sleep(_LOOK_EVERY_S)
+        return self._stop()
+
+    def _start(self, name: str, address: Path, metrics: Path, answering: threading.Event) -> _Worker:
+        up, up_inside = os.pipe()
+        order = WorkerOrder(
+            settings=self._settings,
+            version=self._version,
+            name=name,
+            listener_fd=self._listener.fileno(),
+            up_fd=up_inside,
+            keeper=address,
+            metrics=metrics,
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "voiceforge.main.http_worker"],
+            stdin=subprocess.PIPE,
+            pass_fds=[order.listener_fd, order.up_fd],
+            env={**os.environ, SHARED_FOLDER_VARIABLE: str(metrics)},
+            start_new_session=True,  # a terminal's Ctrl-C shall reach it once, through us
+        )
+        os.close(up_inside)
+        assert process.stdin is not None
+        process.stdin.write(pickle.dumps(order))
+        process.stdin.flush()
+        threading.Thread(target=_wait_up, args=(up, answering), name=f"{name}-up", daemon=True).start()
+        _log.info("worker started", worker=name, pid=process.pid)
+        return _Worker(name, process, time.monotonic())
+
+    def _bury(self, worker: _Worker, metrics: Path) -> None:
+        self._workers.remove(worker)
+        age_s = time.monotonic() - worker.started_at
+        self._young_deaths = self._young_deaths + 1 if age_s < _YOUNG_S else 0
+        _log.error("worker ended", worker=worker.name, exit_code=worker.process.returncode)
+        forget_process(worker.process.pid, metrics)
+        self._keeper.release_all(worker.name)
+
+    def _stop(self) -> int:
+        """Hand the signals on, the second one too; kill whoever outstays the grace."""
+        deadline = time.monotonic() + self._settings.server.grace_s + _CLOSING_S
+        handed_on = 0
+        while any(worker.process.poll() is None for worker in self._workers):
+            for number in self._signals[handed_on:]:
+                for worker in self._workers:
+                    worker.process.send_signal(number)
+            handed_on = len(self._signals)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK_EVERY_S)
+        return max((worker.process.poll() or 0 for worker in self._workers), default=0)
+
+
+def _wait_up(descriptor: int, answering: threading.Event) -> None:
+    """The worker writes a byte when it answers; one that ends before closes the pipe without."""
+    with os.fdopen(descriptor, "rb") as pipe:
+        if pipe.read(1):
+            answering.set()

@@ -1,0 +1,124 @@
+"""`voiceforge serve --workers N`: several processes on one port, one process for the model."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("VoiceForge listens on http://127.0.0.1:"), line
+    return line.split()[3]
+
+
+def children(process: subprocess.Popen[str], module: str) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if f"voiceforge.main.{module}" in child.cmdline():
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def server(start: Start) -> subprocess.Popen[str]:
+    return start("serve", "--port", "0", "--workers", "2")
+
+
+@pytest.fixture
+def url(server: subprocess.Popen[str]) -> str:
+    url = address(server)
+    wait_until(lambda: len(children(server, "http_worker")) == 2 and ready(url))
+    return url
+
+
+def transcribe(url: str, clip: Path) -> str:
+    answer = httpx.post(f"{url}/v1/transcriptions", content=clip.read_bytes(), timeout=60)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["text"])
+
+
+def counted(url: str, name: str) -> float:
+    lines = re.findall(rf"^voiceforge_{name}\S* (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+    return sum(map(float, lines))
+
+
+def test_they_share_the_model_add_up_their_figures_and_drain(
+    server: subprocess.Popen[str], url: str, clips: dict[str, Path]
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda _: transcribe(url, clips["beckett"]), range(16)))
+    assert len(set(texts)) == 1
+    assert "try again" in texts[0]
+    assert len(children(server, "engine_host")) == 1
+    # Whichever worker answers, it knows what the other one did.
+    assert {counted(url, "transcription_duration_seconds_count") for _ in range(6)} == {16.0}
+    assert counted(url, "engine_host_starts_total") <= 1.0
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 0
+
+
+def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(
+    server: subprocess.Popen[str], url: str, clips: dict[str, Path]
+) -> None:
+    engine, workers = children(server, "engine_host"), children(server, "http_worker")
+    workers[0].kill()
+    wait_until(
+        lambda: (
+            len(children(server, "http_worker")) == 2 and workers[0] not in children(server, "http_worker")
+        )
+    )
+    wait_until(lambda: ready(url))
+    assert "try again" in transcribe(url, clips["beckett"])
+    assert workers[1].is_running()
+    assert children(server, "engine_host") == engine
+
+
+def test_a_model_that_is_killed_comes_back_for_all_of_them(
+    server: subprocess.Popen[str], url: str, clips: dict[str, Path]
+) -> None:
+    (before,) = children(server, "engine_host")
+    with ThreadPoolExecutor(8) as pool:
+        coming = [pool.submit(transcribe, url, clips["two_cities"]) for _ in range(8)]
+        wait_until(lambda: counted(url, "batch_rows_count") > 0)
+        before.kill()
+        assert len({future.result() for future in coming}) == 1
+    (after,) = children(server, "engine_host")
+    assert after.pid != before.pid
+
+
+def test_no_process_outlives_a_server_that_was_killed(server: subprocess.Popen[str], url: str) -> None:
+    family = psutil.Process(server.pid).children(recursive=True)
+    assert len(family) >= 3
+    server.kill()
+    _, left = psutil.wait_procs(family, timeout=30)
+    assert not left
