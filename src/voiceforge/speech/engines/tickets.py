@@ -28,11 +28,13 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BatcherLimits:
-    """max_tickets: requests at once. max_queued_s: seconds of audio waiting before new requests
-    are refused; those already inside are never refused half-way."""
+    """max_tickets: requests at once. max_queued_s: seconds of audio waiting in front of a new request, by
+    its class, before it is refused; those already inside are never refused half-way. batch_wait_s: the
+    longest a window is held back for others to share its batch; 0: never."""
 
     max_tickets: int = 256
     max_queued_s: float = 3600.0
+    batch_wait_s: float = 0.005
 
 
 class BatchObserver(Protocol):
