@@ -38,7 +38,7 @@ format: $(STAMPS)/test ## Rewrite the sources in our style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-BENCHMARKS := engine accuracy path decode http_overhead footprint long_file
+BENCHMARKS := engine accuracy path decode http_overhead footprint long_file throughput load
 bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure docs/benchmarks.md anew (SPEECH=FOLDER with a manifest.jsonl)
 	@$(BIN)/python benchmarks/report.py $(BENCH_OUT)
 
@@ -47,8 +47,9 @@ bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure docs/benchmarks.md anew (SPE
 bench-%: $(STAMPS)/package $(STAMPS)/test
 	@mkdir -p $(BENCH_OUT) && rm -f $(BENCH_OUT)/$*.json
 	@echo "== $*" && $(BIN)/python benchmarks/$*.py --json $(BENCH_OUT)/$*.json $(BENCH_ARGS)
-bench-engine bench-accuracy bench-path bench-long_file: export SPEECH_DIR := $(or $(SPEECH),$(SPEECH_DIR))
+bench-%: export SPEECH_DIR := $(or $(SPEECH),$(SPEECH_DIR))
 bench-accuracy: BENCH_ARGS = --library
+bench-throughput: BENCH_ARGS = --peer-env $(BENCH_OUT)/peer
 bench-footprint: BENCH_ARGS = --venv $(BENCH_OUT)/base
 bench-footprint: $(BENCH_OUT)/base/bin/voiceforge
 

@@ -22,8 +22,9 @@ from typing import Any
 
 import httpx
 from figures import Bound, Report, median, parser, row, significant
-from processes import environment, serving, tree_cpu_s
+from processes import environment, serving
 from synthetic_whisper import SIZES, build
+from watches import tree_cpu_s
 
 from voiceforge.services.samples import sample_recordings
 

@@ -99,16 +99,6 @@ def tree_rss_mb(pid: int) -> float:
     return _tree_rss(psutil.Process(pid)) / MB
 
 
-def tree_cpu_s(pid: int) -> float:
-    root = psutil.Process(pid)
-    total = 0.0
-    for process in (root, *root.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
-
-
 @dataclass(frozen=True, slots=True)
 class Server:
     """A started server that is ready. ready_s: wall from its start to the first ready answer;

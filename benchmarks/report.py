@@ -27,6 +27,9 @@ _TITLES = {
     "http_overhead": "What HTTP costs",
     "footprint": "Start, memory, disk",
     "long_file": "Long recordings",
+    "throughput": "Many clients, one machine",
+    "load": "Load",
+    "soak": "Soak",
 }
 """In the order of the page; the keys are the programs' names and those of their files."""
 

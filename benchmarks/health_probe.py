@@ -1,0 +1,92 @@
+"""Asks a server how it is, again and again, while others load it; in a process of its own, so that it waits
+for the server and not for whoever makes the load.
+
+Every question comes on a new connection, as a load balancer's does. One that takes long makes the next ones
+late; their time counts from when they were due, so that a long wait is not hidden behind the questions that
+were never asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, field
+from urllib.parse import urlsplit
+
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """due_s: since the first one. seconds: from then to the answer. status None: there was none."""
+
+    due_s: float
+    seconds: float
+    status: int | None
+
+
+@dataclass(slots=True)
+class Probes:
+    """Filled when the block ends."""
+
+    found: list[Probe] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def health_watched(url: str, *, path: str = "/health", per_second: float = 20.0) -> Iterator[Probes]:
+    """Probe while the block runs."""
+    probes = Probes()
+    command = [sys.executable, __file__, f"{url}{path}", str(per_second)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun
+        try:
+            yield probes
+        finally:
+            output, _ = process.communicate()  # closing its input ends it
+            probes.found = [Probe(*entry) for entry in json.loads(output)]
+
+
+def main() -> None:
+    address, per_second = urlsplit(sys.argv[1]), float(sys.argv[2])
+    over = threading.Event()
+    threading.Thread(target=_until_told, args=(over,), daemon=True).start()
+    probes: list[Probe] = []
+    print("probing", flush=True)
+    began = time.perf_counter()
+    while True:
+        due_s = len(probes) / per_second
+        if over.wait(max(0.0, began + due_s - time.perf_counter())):
+            break
+        status = _ask(address.hostname or "", address.port, address.path)
+        probes.append(Probe(due_s, time.perf_counter() - began - due_s, status))
+    print(json.dumps([astuple(probe) for probe in probes]))
+
+
+def _until_told(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
+
+
+def _ask(host: str, port: int | None, path: str) -> int | None:
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        reply.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    else:
+        return reply.status
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()
