@@ -116,6 +116,20 @@ def test_a_model_that_is_killed_comes_back_for_all_of_them(
     assert after.pid != before.pid
 
 
+def test_a_model_is_swapped_without_a_failed_request(
+    server: subprocess.Popen[str], url: str, clips: dict[str, Path]
+) -> None:
+    (before,) = children(server, "engine_host")
+    with ThreadPoolExecutor(4) as pool:
+        coming = [pool.submit(transcribe, url, clips["two_cities"]) for _ in range(8)]
+        reloaded = httpx.post(f"{url}/v1/models/moonshine-tiny-en/reload", timeout=60)
+        assert reloaded.json() == {"id": "moonshine-tiny-en", "revision": "0.0.49"}
+        assert len({future.result() for future in coming}) == 1
+    (after,) = children(server, "engine_host")
+    assert after.pid != before.pid
+    assert httpx.post(f"{url}/v1/models/nope/reload").status_code == 404
+
+
 def test_no_process_outlives_a_server_that_was_killed(server: subprocess.Popen[str], url: str) -> None:
     family = psutil.Process(server.pid).children(recursive=True)
     assert len(family) >= 3

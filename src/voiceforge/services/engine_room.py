@@ -127,8 +127,8 @@ class EngineRoom:
             raise ShuttingDown("the server is shutting down", retry_after_s=5)
 
     def is_loaded(self, model_id: str) -> bool:
-        place = self._places.get(model_id)
-        return place is not None and place.queue is not None
+        queue = self.loaded().get(model_id)
+        return queue is not None and queue.usable
 
     def loaded(self) -> dict[str, DecodeQueue]:
         with self._lock:

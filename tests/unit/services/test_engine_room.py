@@ -281,3 +281,89 @@ def test_an_engine_that_fails_leaves_the_room_as_it_is(metrics: Metrics) -> None
     assert room.is_loaded("a")
     ticket.close()
     room.close(0)
+
+
+@dataclass
+class Sized(InProcessHosts):
+    """Models of known size, that can be renewed beside the running one or not."""
+
+    loader: Loader
+    sizes: dict[str, int] = field(default_factory=dict)
+    renews: bool = True
+    renewed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.loader)
+
+    def memory_bytes(self, model_id: str) -> int | None:
+        return self.sizes.get(model_id)
+
+    def renew(self, model_id: str) -> bool:
+        self.renewed.append(model_id)
+        return self.renews
+
+
+@pytest.fixture
+def hosts(loader: Loader) -> Sized:
+    return Sized(loader, sizes={"a": 300, "b": 300, "c": 300, "kept": 300})
+
+
+@pytest.fixture
+def small_room(hosts: Sized, metrics: Metrics, clock: Clock) -> Iterator[EngineRoom]:
+    room = EngineRoom(
+        hosts, metrics=metrics, memory_budget_bytes=1000, keep=lambda: frozenset({"kept"}), clock=clock
+    )
+    yield room
+    room.close(0)
+
+
+def test_the_model_unused_for_longest_makes_room_for_another(small_room: EngineRoom, clock: Clock) -> None:
+    for model_id in ("kept", "a", "b"):
+        clock.now += 1
+        small_room.open(model_id).close()
+    clock.now += 1
+    small_room.open("a").close()
+    clock.now += 1
+    small_room.open("c").close()
+    assert set(small_room.loaded()) == {"kept", "a", "c"}
+
+
+def test_a_model_in_use_is_not_unloaded_for_room(small_room: EngineRoom) -> None:
+    tickets = [small_room.open(model_id) for model_id in ("a", "b", "c", "kept")]
+    assert set(small_room.loaded()) == {"a", "b", "c", "kept"}
+    tickets[1].close()
+    assert small_room.sweep() == ["b"]
+
+
+def test_a_model_whose_size_is_known_has_room_made_before_it_loads(
+    small_room: EngineRoom, loader: Loader, hosts: Sized
+) -> None:
+    small_room.open("c").close()
+    small_room.unload("c")
+    for model_id in ("a", "b", "kept"):
+        small_room.open(model_id).close()
+    loader.before = lambda model_id: loaded_then.append(set(small_room.loaded()))
+    loaded_then: list[set[str]] = []
+    small_room.open("c").close()
+    assert loaded_then == [{"b", "kept"}]
+
+
+def test_a_model_is_renewed_beside_the_running_one_where_that_can_be_done(
+    small_room: EngineRoom, hosts: Sized, loader: Loader
+) -> None:
+    small_room.open("a").close()
+    small_room.renew("a")
+    assert (hosts.renewed, len(loader.made())) == (["a"], 1)
+    hosts.renews = False
+    small_room.renew("a")
+    assert [engine.closed for engine in loader.made()] == [True, False]
+    small_room.renew("b")  # not in memory: loaded
+    assert small_room.is_loaded("b")
+
+
+def test_a_queue_that_is_over_is_replaced_by_the_next_request(room: EngineRoom, loader: Loader) -> None:
+    room.open("a").close()
+    room.loaded()["a"].close()
+    assert not room.is_loaded("a")
+    assert room.open("a").submit(SECOND, DecodeOptions()).result(LONGEST_WAIT_S).segments
+    assert len(loader.made()) == 2

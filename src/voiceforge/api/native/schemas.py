@@ -195,6 +195,11 @@ class ServiceOut(BaseModel):
     links: dict[str, str]
 
 
+class ReloadOut(BaseModel):
+    id: str
+    revision: str = Field(description="Of the files that are in memory now.")
+
+
 class StatsOut(BaseModel):
     version: str
     uptime_s: float
