@@ -103,7 +103,7 @@ def keeper(seen: Seen) -> Iterator[HostKeeper]:
 
 
 @pytest.fixture
-def hosts(keeper: HostKeeper) -> ChildProcessHosts:
+def hosts(keeper: HostKeeper, seen: Seen) -> ChildProcessHosts:
     return ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id), seen)
 
 
@@ -245,7 +245,9 @@ def test_a_host_that_cannot_come_back_fails_its_requests_and_the_queue_says_it_i
 
 
 def test_two_users_share_one_host_that_ends_with_the_last(keeper: HostKeeper, seen: Seen) -> None:
-    users = [ChildProcessHosts(OneUser(keeper, n), lambda model_id: fake_spec(model_id)) for n in range(2)]
+    users = [
+        ChildProcessHosts(OneUser(keeper, n), lambda model_id: fake_spec(model_id), seen) for n in range(2)
+    ]
     with ThreadPoolExecutor(2) as pool:
         queues = list(pool.map(lambda user: user.start("fake", seen), users))
     assert seen.starts == [False]
