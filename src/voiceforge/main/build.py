@@ -49,7 +49,11 @@ def build(
     device = _Device(settings)
     cores = settings.engine.threads or usable_cores()
 
-    limits = BatcherLimits(max_tickets=settings.queue.max_requests, max_queued_s=settings.queue.max_queued_s)
+    limits = BatcherLimits(
+        max_tickets=settings.queue.max_requests,
+        max_queued_s=settings.queue.max_queued_s,
+        batch_wait_s=settings.queue.batch_wait_s,
+    )
 
     def load(model_id: str) -> Engine:
         source = models.source(model_id)

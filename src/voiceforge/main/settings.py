@@ -187,6 +187,13 @@ class QueueSettings(Section):
         gt=0,
         description="Seconds of audio that may wait per model before requests are turned away.",
     )
+    batch_wait_s: float = Field(
+        default=0.005,
+        ge=0,
+        le=1,
+        description="The longest a window is held back so that others can be recognised together with "
+        "it; not while others are not coming.",
+    )
     max_requests: int = Field(
         default=256, ge=1, description="Requests waiting or running per model before others are turned away."
     )
