@@ -22,6 +22,7 @@ from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
 from voiceforge.services.recordings import AudioBytes, AudioFile, Source, UrlSource
 from voiceforge.speech.alignment.aligner import Aligner
+from voiceforge.speech.engines.base import Capabilities
 from voiceforge.speech.engines.tickets import Priority
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.formats.subtitles import SubtitleOptions
