@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from voiceforge.errors import ModelNotFound
+from voiceforge.infra.audiohost.keeper import AudioHostKeeper
+from voiceforge.infra.audiohost.pool import MemberPool
+from voiceforge.infra.audiohost.remote_aligner import ALIGN, RemoteAligner
+from voiceforge.infra.audiohost.remote_listener import LISTEN, RemoteListener
 from voiceforge.infra.enginehost.base import EngineSpec
 from voiceforge.infra.enginehost.child_process import ChildProcessHosts
 from voiceforge.infra.enginehost.in_process import InProcessHosts
@@ -25,8 +31,11 @@ from voiceforge.speech.engines.device import DeviceChoice, choose_device, usable
 from voiceforge.speech.engines.registry import load_engine
 from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats.subtitles import SubtitleOptions
-from voiceforge.speech.pipeline.listen import LocalListener
+from voiceforge.speech.pipeline.listen import Listener, LocalListener
 from voiceforge.telemetry.metrics import Metrics
+
+_LISTENERS_PER_CORE = 2
+"""One of them waits for the disk, or for its request's thread, now and then."""
 
 
 def build(
@@ -35,12 +44,14 @@ def build(
     version: str,
     any_folder: bool = False,
     hosts: Hosts | None = None,
+    audio_host: Path | None = None,
     metrics: Metrics | None = None,
 ) -> Services:
     """The services of one process; nothing is loaded yet.
 
     Args:
         hosts: who keeps the processes of the models; None: models live in threads here.
+        audio_host: address of the host whose members read audio; None: threads here do.
         metrics: None: of this process alone.
         any_folder: callers may name any local folder as a model: for processes whose caller is
             their owner.
@@ -98,11 +109,12 @@ def build(
         named=settings.models.preload,
         any_folder=any_folder,
     )
+    listener, aligner = _ears(settings, cores, audio_host, metrics)
     transcriptions = Transcriptions(
         models=models,
         engines=engines,
-        listener=LocalListener(),
-        aligner=lambda: _aligner(cores),
+        listener=listener,
+        aligner=aligner,
         fetcher=(lambda: _fetcher(settings)) if settings.features.url_input else None,
         subtitles=SubtitleOptions(**settings.subtitles.model_dump()),
         metrics=metrics,
@@ -160,7 +172,29 @@ def keep_hosts(settings: Settings) -> HostKeeper:
     )
 
 
-def _aligner(threads: int) -> Aligner:
+def keep_audio_host() -> AudioHostKeeper:
+    """The keeper of those who read audio; belongs to the first process of a server."""
+    return AudioHostKeeper([sys.executable, "-P", "-m", "voiceforge.main.audio_host"])
+
+
+def _ears(
+    settings: Settings, cores: int, audio_host: Path | None, metrics: Metrics
+) -> tuple[Listener, Callable[[], Aligner]]:
+    """What listens to recordings, and what makes the aligner."""
+    if audio_host is None:
+        return LocalListener(), lambda: _local_aligner(cores)
+    from voiceforge.speech.alignment.english_pocketsphinx import ALIGNED_LANGUAGES
+
+    pool = MemberPool(
+        audio_host,
+        {LISTEN: _LISTENERS_PER_CORE * cores, ALIGN: cores},
+        patience_s=settings.audio.decode_timeout_s,
+        observer=metrics,
+    )
+    return RemoteListener(pool), lambda: RemoteAligner(pool, ALIGNED_LANGUAGES)
+
+
+def _local_aligner(threads: int) -> Aligner:
     from voiceforge.speech.alignment.english_pocketsphinx import PocketsphinxAligner
 
     return PocketsphinxAligner(max_decoders=threads)

@@ -27,6 +27,7 @@ def main() -> None:
         order.settings,
         version=order.version,
         hosts=RemoteHosts(order.keeper, order.name),
+        audio_host=order.audio_host,
         metrics=Metrics(order.version, shared=order.metrics),
     )
     server = HttpServer(order.settings, services, order.version)

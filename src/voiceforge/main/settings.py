@@ -121,6 +121,19 @@ class AudioSettings(Section):
     normalize_peak: bool = Field(
         default=True, description="Raise quiet speech to full scale before recognition."
     )
+    isolation: Isolation = Field(
+        default="process",
+        description="Where the server decodes recordings and finds speech in them: in processes of their "
+        "own, so that a file that kills a decoder costs no other request anything, or in threads beside the "
+        "rest.",
+    )
+    decode_timeout_s: float = Field(
+        default=30.0,
+        ge=1,
+        le=3600,
+        description="A recording of which nothing more could be decoded for so long is refused; only where "
+        "it is decoded in a process of its own.",
+    )
 
 
 class VadSettings(Section):

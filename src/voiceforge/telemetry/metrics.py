@@ -134,6 +134,12 @@ class Metrics:
             "Processes started for a model; `again`: because the one before had ended.",
             ("model", "again"),
         )
+        self._lost = self._new(
+            Counter,
+            "audio_processes_lost",
+            "Processes that ended over a recording; `stuck`: ended because they did not get on.",
+            ("craft", "stuck"),
+        )
         self._cache = self._new(Counter, "cache_lookups", "Look-ups in a cache.", ("cache", "outcome"))
 
     def _new(
@@ -192,6 +198,10 @@ class Metrics:
     def host_started(self, model: str, *, again: bool) -> None:
         """A process was started for a model."""
         self._hosts.labels(model, str(again).lower()).inc()
+
+    def audio_process_lost(self, craft: str, *, stuck: bool) -> None:
+        """A process that listened or aligned ended before it was done."""
+        self._lost.labels(craft, str(stuck).lower()).inc()
 
     def observe_cache(self, cache: str, *, hit: bool) -> None:
         self._cache.labels(cache, "hit" if hit else "miss").inc()
