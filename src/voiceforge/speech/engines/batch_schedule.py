@@ -7,7 +7,7 @@ has had least, of that one's windows the oldest. Beside it go others that may sh
 
 A request that has had minutes of audio decoded is *heavy*, as is all bulk work; the others are *light*.
 While light ones come, heavy ones make short batches, and leave a worker free where there are several:
-decoding cannot be interrupted, so a window waits for whatever began before it came.
+a batch cannot be interrupted, so a window waits for whatever began before it came.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ HEAVY_AFTER_S = 120.0
 LIGHT_WEIGHT = 0.25
 """What a second of audio counts for a light request, beside 1 for a heavy one of the same tenant."""
 
-LATELY_S = 5.0
-"""Light requests are still expected for so long after the last was there."""
+SHORT_BATCHES_S = 60.0
+"""For so long after a light request was there, batches of heavy ones are short."""
 
-HEAVY_BATCH_S = 0.25
-"""How long a batch of heavy requests may take meanwhile, if it has more than one row."""
+HEAVY_BATCH_S = 0.2
+"""How long such a batch takes at most, if it has more than one row."""
+
+FREE_WORKER_S = 5.0
+"""For so long after a light request was there, heavy ones leave a worker free, where there are several."""
 
 PATIENCE_S = 10.0
 PATIENT_TURN = 8
-"""Every eighth batch is of the class of the window that has waited longest, if that is more than ten
-seconds: no class starves, and a backlog of any age takes no more than that from the more urgent ones."""
+"""After seven batches the next one may be of the class of the window that has waited longest, if that is
+more than ten seconds: no class starves, and a backlog takes no more than that from the more urgent ones."""
 
 _LENGTH_RATIO = 2.0
 _LENGTH_SLACK_S = 2.0
@@ -82,10 +85,12 @@ Window = TypeVar("Window", bound=QueuedWindow)
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[Window]):
-    """Windows to decode together; `windows[0]` is the one whose turn it is."""
+    """Windows to decode together; `windows[0]` is the one whose turn it is. patient: it is so because of how
+    long its class has waited."""
 
     windows: tuple[Window, ...]
     heavy: bool
+    patient: bool = False
 
     @property
     def seconds(self) -> float:
@@ -129,7 +134,7 @@ class Schedule(Generic[Window]):
         self._workers = workers
         self._classes: dict[Priority, _Class[Window]] = {priority: _Class() for priority in Priority}
         self._contenders: set[Contender] = set()
-        self._turn = 0
+        self._since_patient = 0
         self._heavy_running = 0
         self._light_left_at = float("-inf")
 
@@ -162,6 +167,8 @@ class Schedule(Generic[Window]):
             self._remove(window)
         tenant = own.tenants[contender.tenant]
         tenant.shares.forget(contender)
+        if not len(tenant.shares):
+            own.shares.leave(contender.tenant)
         tenant.members -= 1
         if not tenant.members:
             del own.tenants[contender.tenant]
@@ -189,12 +196,14 @@ class Schedule(Generic[Window]):
             max_rows: windows that a batch may have.
             audio_s_per_s: how fast a worker decodes; None: not known yet.
         """
-        lately_until = self._light_until(now)
-        held_back = now < lately_until and 0 < self._workers - 1 <= self._heavy_running
-        choice = self._patient(now) or self._most_urgent(light_only=held_back)
+        light_at = self._light_at(now)
+        free_until = light_at + FREE_WORKER_S
+        held_back = now < free_until and 0 < self._workers - 1 <= self._heavy_running
+        patient = self._patient(now, light_only=held_back)
+        choice = patient or self._most_urgent(light_only=held_back)
         if choice is None:
-            some = held_back and len(self) > 0 and lately_until < float("inf")
-            return NotYet(lately_until if some else None)
+            some = held_back and len(self) > 0
+            return NotYet(free_until if some else None)
         own, first = choice
         heavy = not first.contender.light
         alike = [
@@ -205,18 +214,15 @@ class Schedule(Generic[Window]):
         # Leave something for the workers that are idle beside this one.
         rows = min(max_rows, -(-(1 + len(alike)) // max(1, idle_workers)))
         beside = nsmallest(rows - 1, alike, key=lambda w: (abs(w.seconds - first.seconds), w.order))
-        if heavy and now < lately_until:
+        if heavy and now < light_at + SHORT_BATCHES_S:
             beside = _that_fit(beside, HEAVY_BATCH_S * (audio_s_per_s or 0.0) - first.seconds)
-        return Batch((first, *beside), heavy)
+        return Batch((first, *beside), heavy, patient=patient is not None)
 
     def start(self, batch: Batch[Window], now: float) -> None:
         """These are being decoded."""
-        self._turn += 1
+        self._since_patient = 0 if batch.patient else self._since_patient + 1
         self._heavy_running += batch.heavy
-        first = batch.windows[0].contender
-        own = self._classes[first.priority]
-        own.shares.serve(first.tenant)
-        own.tenants[first.tenant].shares.serve(first)
+        own = self._classes[batch.windows[0].contender.priority]
         for window in batch.windows:
             contender = window.contender
             own.shares.charge(contender.tenant, window.seconds)
@@ -232,8 +238,15 @@ class Schedule(Generic[Window]):
         """They are no longer being decoded."""
         self._heavy_running -= batch.heavy
         for window in batch.windows:
-            window.contender.running -= 1
-            window.contender.seen_at = now
+            contender = window.contender
+            contender.running -= 1
+            contender.seen_at = now
+            if not (contender.running or contender.waiting) and contender in self._contenders:
+                own = self._classes[contender.priority]
+                tenant = own.tenants[contender.tenant]
+                tenant.shares.leave(contender)
+                if not len(tenant.shares):
+                    own.shares.leave(contender.tenant)
 
     def _remove(self, window: Window) -> None:
         contender = window.contender
@@ -244,23 +257,20 @@ class Schedule(Generic[Window]):
         own.seconds = own.seconds - window.seconds if own.windows else 0.0  # or rounding adds up
         if not contender.waiting:
             del tenant.ready[contender]
-            tenant.shares.leave(contender)
-        if not tenant.ready:
-            own.shares.leave(contender.tenant)
 
-    def _light_until(self, now: float) -> float:
-        """Until when light requests are expected, as far as is known now."""
-        seen = self._light_left_at
+    def _light_at(self, now: float) -> float:
+        """When a light request was there last."""
+        last = self._light_left_at
         for contender in self._contenders:
             if contender.light:
                 if contender.running or contender.waiting:
-                    return float("inf")
-                seen = max(seen, contender.seen_at)
-        return seen + LATELY_S
+                    return now
+                last = max(last, contender.seen_at)
+        return last
 
-    def _patient(self, now: float) -> tuple[_Class[Window], Window] | None:
+    def _patient(self, now: float, *, light_only: bool) -> tuple[_Class[Window], Window] | None:
         """In its turn, the class of the window that has waited longest, if that is too long."""
-        if (self._turn + 1) % PATIENT_TURN:
+        if self._since_patient + 1 < PATIENT_TURN:
             return None
         oldest = min(
             (own for own in self._classes.values() if own.windows),
@@ -269,7 +279,7 @@ class Schedule(Generic[Window]):
         )
         if oldest is None or now - next(iter(oldest.windows.values())).queued_at <= PATIENCE_S:
             return None
-        first = self._first(oldest, light_only=False)
+        first = self._first(oldest, light_only=light_only)
         return (oldest, first) if first else None
 
     def _most_urgent(self, *, light_only: bool) -> tuple[_Class[Window], Window] | None:
@@ -288,8 +298,9 @@ class Schedule(Generic[Window]):
         }
         if not ready:
             return None
-        name = own.shares.lowest(ready)
-        contender = own.tenants[name].shares.lowest(ready[name])
+        name = min(ready, key=own.shares.standing)
+        shares = own.tenants[name].shares
+        contender = min(ready[name], key=lambda c: (shares.standing(c), c.taken_s))
         window: Window = next(iter(contender.waiting.values()))
         return window
 

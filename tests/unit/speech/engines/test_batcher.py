@@ -451,13 +451,13 @@ def test_it_reports_batches_and_waits() -> None:
     with standing_still(engine, clock=clock, observer=observer) as batcher:
         ticket = batcher.open(Priority.BULK)
         futures = [ticket.submit(window(1.5), PLAIN) for _ in range(2)]
-        clock.now += 7.0
+        clock.now += 70.0
         finish(engine, futures)
     assert [(m, rows, audio_s) for m, rows, audio_s, _ in observer.batches] == [
         ("fake", 1, 0.1),
         ("fake", 2, 3.0),
     ]
-    assert observer.waits == [("fake", Priority.LIVE, 0.0), *[("fake", Priority.BULK, 7.0)] * 2]
+    assert observer.waits == [("fake", Priority.LIVE, 0.0), *[("fake", Priority.BULK, 70.0)] * 2]
 
 
 def test_bulk_work_is_not_starved_by_a_stream_of_more_urgent_work() -> None:
