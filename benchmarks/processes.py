@@ -47,9 +47,10 @@ def voiceforge() -> list[str]:
 
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
-    """This environment without settings of VoiceForge, so that defaults are measured."""
+    """This environment without settings of VoiceForge, so that defaults are measured; except that no earlier
+    result answers for the work that is to be measured."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFORGE_")}
-    return clean | {"VOICEFORGE_DATA_DIR": str(data_dir)} | more
+    return clean | {"VOICEFORGE_DATA_DIR": str(data_dir), "VOICEFORGE_CACHE__ENABLED": "false"} | more
 
 
 def run(command: Sequence[str], env: Mapping[str, str]) -> Cost:

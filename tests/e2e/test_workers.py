@@ -62,7 +62,13 @@ def url(server: subprocess.Popen[str]) -> str:
 
 
 def transcribe(url: str, clip: Path) -> str:
-    answer = httpx.post(f"{url}/v1/transcriptions", content=clip.read_bytes(), timeout=60)
+    """Anew, though the same was asked before."""
+    answer = httpx.post(
+        f"{url}/v1/transcriptions",
+        content=clip.read_bytes(),
+        headers={"Cache-Control": "no-store"},
+        timeout=60,
+    )
     assert answer.status_code == 200, answer.text
     return str(answer.json()["text"])
 
@@ -136,3 +142,22 @@ def test_no_process_outlives_a_server_that_was_killed(server: subprocess.Popen[s
     server.kill()
     _, left = psutil.wait_procs(family, timeout=30)
     assert not left
+
+
+def test_clearing_the_cache_reaches_every_worker(url: str, clips: dict[str, Path]) -> None:
+    recording = clips["beckett"].read_bytes()
+
+    def ask() -> str:
+        answer = httpx.post(f"{url}/v1/transcriptions", content=recording, timeout=60)
+        return answer.headers["x-cache"]
+
+    def entries() -> int:
+        return int(httpx.get(f"{url}/stats").json()["cache"]["entries"])
+
+    # Which worker answers is the system's choice: until both have it, some ask one that has not.
+    wait_until(lambda: ask() == "hit" and entries() == 2)
+    assert {ask() for _ in range(8)} == {"hit"}
+    assert httpx.delete(f"{url}/cache").json() == {"removed": 1}
+    cleared = [ask() for _ in range(12)]
+    assert 1 <= cleared.count("miss") <= 2
+    assert cleared[0] == "miss"

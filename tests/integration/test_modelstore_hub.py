@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -450,6 +451,29 @@ async def test_a_folder_of_the_user_is_used_where_it_lies(store: DiskModelStore,
     with pytest.raises(Conflict, match="yours"):
         store.remove(entry)
     assert (folder / "model.bin").exists()
+
+
+async def test_a_folder_whose_files_have_been_replaced_is_another_revision(
+    store: DiskModelStore, tmp_path: Path
+) -> None:
+    entry = folder_entry(str(tmp_path / "mine"))
+    assert entry is not None
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt"):
+        (folder / name).write_bytes(FILES[name])
+
+    def revision() -> str:
+        model = store.locate(entry)
+        assert model is not None
+        return model.files.revision
+
+    before = revision()
+    assert revision() == before
+    other = bytes(reversed(FILES["model.bin"]))  # as long as the old one
+    (folder / "model.bin").write_bytes(other)
+    os.utime(folder / "model.bin", ns=(1, 1))
+    assert revision() != before
 
 
 async def test_the_hubs_own_client_understands_this_server(server: HubServer) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
-from voiceforge.errors import ModelNotFound
-from voiceforge.infra.audiohost.keeper import AudioHostKeeper
-from voiceforge.infra.audiohost.pool import MemberPool
-from voiceforge.infra.audiohost.remote_aligner import ALIGN, RemoteAligner
-from voiceforge.infra.audiohost.remote_listener import LISTEN, RemoteListener
+from voiceforge.errors import DependencyMissing, ModelNotFound
+from voiceforge.infra.cache.base import Cache
+from voiceforge.infra.cache.clearings import Clearings
+from voiceforge.infra.cache.guarded import GuardedCache
+from voiceforge.infra.cache.memory import MemoryCache
 from voiceforge.infra.enginehost.base import EngineSpec
 from voiceforge.infra.enginehost.child_process import ChildProcessHosts
 from voiceforge.infra.enginehost.in_process import InProcessHosts
@@ -24,6 +22,7 @@ from voiceforge.services.container import Services
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Health
 from voiceforge.services.models import Models
+from voiceforge.services.result_cache import CACHE_NAME, CacheReports, ResultCache
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.engines.base import Engine
@@ -31,11 +30,8 @@ from voiceforge.speech.engines.device import DeviceChoice, choose_device, usable
 from voiceforge.speech.engines.registry import load_engine
 from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats.subtitles import SubtitleOptions
-from voiceforge.speech.pipeline.listen import Listener, LocalListener
+from voiceforge.speech.pipeline.listen import LocalListener
 from voiceforge.telemetry.metrics import Metrics
-
-_LISTENERS_PER_CORE = 2
-"""One of them waits for the disk, or for its request's thread, now and then."""
 
 
 def build(
@@ -44,15 +40,17 @@ def build(
     version: str,
     any_folder: bool = False,
     hosts: Hosts | None = None,
-    audio_host: Path | None = None,
     metrics: Metrics | None = None,
+    keep_results: bool = False,
+    clearings: Clearings | None = None,
 ) -> Services:
     """The services of one process; nothing is loaded yet.
 
     Args:
         hosts: who keeps the processes of the models; None: models live in threads here.
-        audio_host: address of the host whose members read audio; None: threads here do.
         metrics: None: of this process alone.
+        keep_results: for identical requests, where the settings do not say otherwise.
+        clearings: shared with other processes that keep results of the same callers; None: there are none.
         any_folder: callers may name any local folder as a model: for processes whose caller is
             their owner.
     """
@@ -60,11 +58,7 @@ def build(
     device = _Device(settings)
     cores = settings.engine.threads or usable_cores()
 
-    limits = BatcherLimits(
-        max_tickets=settings.queue.max_requests,
-        max_queued_s=settings.queue.max_queued_s,
-        batch_wait_s=settings.queue.batch_wait_s,
-    )
+    limits = BatcherLimits(max_tickets=settings.queue.max_requests, max_queued_s=settings.queue.max_queued_s)
 
     def load(model_id: str) -> Engine:
         source = models.source(model_id)
@@ -109,17 +103,18 @@ def build(
         named=settings.models.preload,
         any_folder=any_folder,
     )
-    listener, aligner = _ears(settings, cores, audio_host, metrics)
+    results = _results(settings, version, metrics, clearings) if keep_results else None
     transcriptions = Transcriptions(
         models=models,
         engines=engines,
-        listener=listener,
-        aligner=aligner,
+        listener=LocalListener(),
+        aligner=lambda: _aligner(cores),
         fetcher=(lambda: _fetcher(settings)) if settings.features.url_input else None,
         subtitles=SubtitleOptions(**settings.subtitles.model_dump()),
         metrics=metrics,
         temp_dir=temp_dir(settings),
         max_threads=settings.queue.max_requests,
+        results=results,
     )
     health = Health(
         engines=engines,
@@ -128,7 +123,7 @@ def build(
         version=version,
         device=lambda: engines.device() or "known once a model is loaded",
     )
-    return Services(transcriptions, models, health, engines, metrics)
+    return Services(transcriptions, models, health, engines, metrics, results)
 
 
 def _default_id(models: Models, settings: Settings) -> str:
@@ -172,32 +167,39 @@ def keep_hosts(settings: Settings) -> HostKeeper:
     )
 
 
-def keep_audio_host() -> AudioHostKeeper:
-    """The keeper of those who read audio; belongs to the first process of a server."""
-    return AudioHostKeeper([sys.executable, "-P", "-m", "voiceforge.main.audio_host"])
-
-
-def _ears(
-    settings: Settings, cores: int, audio_host: Path | None, metrics: Metrics
-) -> tuple[Listener, Callable[[], Aligner]]:
-    """What listens to recordings, and what makes the aligner."""
-    if audio_host is None:
-        return LocalListener(), lambda: _local_aligner(cores)
-    from voiceforge.speech.alignment.english_pocketsphinx import ALIGNED_LANGUAGES
-
-    pool = MemberPool(
-        audio_host,
-        {LISTEN: _LISTENERS_PER_CORE * cores, ALIGN: cores},
-        patience_s=settings.audio.decode_timeout_s,
-        observer=metrics,
-    )
-    return RemoteListener(pool), lambda: RemoteAligner(pool, ALIGNED_LANGUAGES)
-
-
-def _local_aligner(threads: int) -> Aligner:
+def _aligner(threads: int) -> Aligner:
     from voiceforge.speech.alignment.english_pocketsphinx import PocketsphinxAligner
 
     return PocketsphinxAligner(max_decoders=threads)
+
+
+def _results(
+    settings: Settings, version: str, metrics: Metrics, clearings: Clearings | None
+) -> ResultCache | None:
+    wish, engine = settings.cache, settings.engine
+    if not wish.enabled:
+        return None
+    return ResultCache(
+        MemoryCache(int(wish.max_bytes), clearings=clearings)
+        if wish.url is None
+        else _redis(wish.url.get_secret_value(), wish.timeout_s, metrics),
+        recipe=f"{version} {engine.device} {engine.compute_type}",
+        ttl_s=wish.ttl_s,
+        max_entry_bytes=int(wish.max_entry_bytes),
+        metrics=metrics,
+    )
+
+
+def _redis(url: str, timeout_s: float, metrics: Metrics) -> Cache:
+    try:
+        from voiceforge.infra.cache.redis import RedisCache
+    except ImportError:
+        raise DependencyMissing(
+            "cache.url needs the Redis client. Run: pip install 'voiceforge[redis]'"
+        ) from None
+    return GuardedCache(
+        RedisCache(url, prefix=f"voiceforge:{CACHE_NAME}", timeout_s=timeout_s), CacheReports(metrics)
+    )
 
 
 def _fetcher(settings: Settings) -> Fetcher:

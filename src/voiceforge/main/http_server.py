@@ -19,6 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from voiceforge.api.app import create_app
+from voiceforge.api.http.bounded_head import BoundedHeadProtocol
 from voiceforge.api.http.config import HttpConfig, HttpFeatures
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.native.errors import NativeErrors
@@ -95,6 +96,8 @@ class HttpServer:
         finally:
             up.cancel()
             await asyncio.to_thread(self._close)
+            if self._services.results is not None:
+                await self._services.results.close()
             _log.info("stopped")
 
     async def _until_stopped(self, serving: asyncio.Task[None]) -> None:
@@ -166,6 +169,7 @@ def _make_server(app: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
+            http=BoundedHeadProtocol,
             log_config=None,
             access_log=False,  # the app logs its requests itself, with their ids
             lifespan="off",

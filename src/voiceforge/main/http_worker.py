@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import pickle
 import socket
 import sys
 import threading
+from pathlib import Path
 
+from voiceforge.infra.cache.clearings import SharedClearings
 from voiceforge.infra.enginehost.remote_keeper import RemoteHosts
 from voiceforge.main.build import build
 from voiceforge.main.http_server import HttpServer
@@ -27,8 +30,9 @@ def main() -> None:
         order.settings,
         version=order.version,
         hosts=RemoteHosts(order.keeper, order.name),
-        audio_host=order.audio_host,
         metrics=Metrics(order.version, shared=order.metrics),
+        keep_results=True,
+        clearings=_map_clearings(order.clearings),
     )
     server = HttpServer(order.settings, services, order.version)
     listener = socket.socket(fileno=order.listener_fd)
@@ -39,6 +43,11 @@ def main() -> None:
 
     asyncio.run(server.run(listener, up))
     sys.exit(server.exit_code)
+
+
+def _map_clearings(path: Path) -> SharedClearings:
+    with path.open("r+b") as file:
+        return SharedClearings(memoryview(mmap.mmap(file.fileno(), 0)))
 
 
 def _end_with_parent() -> None:

@@ -121,19 +121,6 @@ class AudioSettings(Section):
     normalize_peak: bool = Field(
         default=True, description="Raise quiet speech to full scale before recognition."
     )
-    isolation: Isolation = Field(
-        default="process",
-        description="Where the server decodes recordings and finds speech in them: in processes of their "
-        "own, so that a file that kills a decoder costs no other request anything, or in threads beside the "
-        "rest.",
-    )
-    decode_timeout_s: float = Field(
-        default=30.0,
-        ge=1,
-        le=3600,
-        description="A recording of which nothing more could be decoded for so long is refused; only where "
-        "it is decoded in a process of its own.",
-    )
 
 
 class VadSettings(Section):
@@ -200,13 +187,6 @@ class QueueSettings(Section):
         gt=0,
         description="Seconds of audio that may wait per model before requests are turned away.",
     )
-    batch_wait_s: float = Field(
-        default=0.005,
-        ge=0,
-        le=1,
-        description="The longest a window is held back so that others can be recognised together with "
-        "it; not while others are not coming.",
-    )
     max_requests: int = Field(
         default=256, ge=1, description="Requests waiting or running per model before others are turned away."
     )
@@ -257,6 +237,44 @@ class ModelSettings(Section):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("should be an http or https address")
         return value.rstrip("/")
+
+
+class CacheSettings(Section):
+    """Results kept for identical requests."""
+
+    enabled: bool = Field(default=True, description="Answer identical requests from earlier results.")
+    max_bytes: ByteSize = Field(
+        default=ByteSize(64 * 1024**2),
+        gt=0,
+        description="Memory for results in each server process, where `cache.url` is unset.",
+    )
+    max_entry_bytes: ByteSize = Field(
+        default=ByteSize(8 * 1024**2), gt=0, description="Larger results are not kept."
+    )
+    ttl_s: float = Field(
+        default=3600.0, gt=0, le=30 * 86_400, description="Seconds until a kept result is forgotten."
+    )
+    url: SecretStr | None = Field(
+        default=None,
+        examples=["redis://:password@redis.example:6379/0"],
+        description="Redis server that keeps the results; unset: each server process keeps its own.",
+    )
+    timeout_s: float = Field(
+        default=0.1,
+        gt=0,
+        le=10,
+        description="Longest time a request waits for Redis; then it goes on without.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parts = urlsplit(value.get_secret_value())
+            found = parts.path if parts.scheme == "unix" else parts.hostname
+            if parts.scheme not in ("redis", "rediss", "unix") or not found:
+                raise ValueError("should be a redis://, rediss:// or unix:// address")
+        return value
 
 
 class FetchSettings(Section):
@@ -330,6 +348,7 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings()
     queue: QueueSettings = QueueSettings()
     models: ModelSettings = ModelSettings()
+    cache: CacheSettings = CacheSettings()
     fetch: FetchSettings = FetchSettings()
     subtitles: SubtitleSettings = SubtitleSettings()
     log: LogSettings = LogSettings()

@@ -30,6 +30,8 @@ from voiceforge.main.settings import Settings
 from voiceforge.telemetry.metrics import SHARED_FOLDER_VARIABLE, forget_process
 
 _LOOK_EVERY_S = 0.2
+_CLEARINGS = "clearings"
+_CLEARINGS_BYTES = 4096
 _CLOSING_S = 10.0
 """Beyond the grace that requests get: then workers are killed."""
 _YOUNG_S = 10.0
@@ -45,8 +47,8 @@ class WorkerOrder:
 
     listener_fd, up_fd: descriptors it inherits: the socket to accept from, and a pipe that it closes once
         it does.
-    keeper: where to ask for models. audio_host: likewise for members that read audio. metrics: the folder
-        all workers share.
+    keeper: where to ask for models. metrics: the folder all workers share. clearings: a file they all map,
+        to tell each other what was cleared from their caches.
     """
 
     settings: Settings
@@ -55,8 +57,8 @@ class WorkerOrder:
     listener_fd: int
     up_fd: int
     keeper: Path
-    audio_host: Path | None
     metrics: Path
+    clearings: Path
 
 
 @dataclass(eq=False, slots=True)
@@ -67,19 +69,11 @@ class _Worker:
 
 
 class Supervisor:
-    def __init__(
-        self,
-        settings: Settings,
-        version: str,
-        listener: socket.socket,
-        keeper: HostKeeper,
-        audio_host: Path | None,
-    ) -> None:
+    def __init__(self, settings: Settings, version: str, listener: socket.socket, keeper: HostKeeper) -> None:
         self._settings = settings
         self._version = version
         self._listener = listener
         self._keeper = keeper
-        self._audio_host = audio_host
         self._workers: list[_Worker] = []
         self._signals: list[int] = []
         self._young_deaths = 0
@@ -90,6 +84,7 @@ class Supervisor:
             address = Path(folder) / "keeper"
             metrics = Path(folder) / "metrics"
             metrics.mkdir()
+            (Path(folder) / _CLEARINGS).write_bytes(bytes(_CLEARINGS_BYTES))
             server = KeeperServer(self._keeper, address)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._on_signal)
@@ -133,8 +128,8 @@ class Supervisor:
             listener_fd=self._listener.fileno(),
             up_fd=up_inside,
             keeper=address,
-            audio_host=self._audio_host,
             metrics=metrics,
+            clearings=metrics.parent / _CLEARINGS,
         )
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "voiceforge.main.http_worker"],

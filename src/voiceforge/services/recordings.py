@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from voiceforge.errors import UnreadableAudio
+
 _READ_BYTES = 1 << 20
 
 
@@ -35,17 +37,32 @@ class AudioBytes:
         return b"".join(self.pieces)
 
 
-Source = Path | AudioFile | AudioBytes | UrlSource
+LocalSource = Path | AudioFile | AudioBytes
+Source = LocalSource | UrlSource
+
+
+def content_of(source: LocalSource) -> Path | bytes:
+    """Where to read it, or what would be read."""
+    match source:
+        case AudioBytes():
+            return source.joined()
+        case AudioFile():
+            return source.path
+        case _:
+            return source
 
 
 def file_digest(path: Path) -> bytes:
     """SHA-256 of a file's content; blocking.
 
     Raises:
-        OSError: it cannot be read.
+        UnreadableAudio: it cannot be opened or read.
     """
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
+    try:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(_READ_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise UnreadableAudio(f"the file cannot be read: {error.strerror}") from None
     return digest.digest()

@@ -16,13 +16,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from voiceforge.errors import Cancelled, InvalidRequest, ShuttingDown, VoiceForgeError
+from voiceforge.errors import Cancelled, InvalidRequest, ShuttingDown
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.services.engine_room import EngineRoom
+from voiceforge.services.flights import Flights, ended
 from voiceforge.services.models import Models
-from voiceforge.services.recordings import AudioBytes, AudioFile, Source, UrlSource
+from voiceforge.services.recordings import (
+    AudioBytes,
+    LocalSource,
+    Source,
+    UrlSource,
+    content_of,
+    file_digest,
+)
+from voiceforge.services.result_cache import CacheUse, ResultCache
 from voiceforge.speech.alignment.aligner import Aligner
-from voiceforge.speech.engines.base import Capabilities
 from voiceforge.speech.engines.tickets import Priority
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.formats.subtitles import SubtitleOptions
@@ -30,22 +38,27 @@ from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.pipeline.batch import transcribe
 from voiceforge.speech.pipeline.listen import AudioSource, Listener, listen_options
 from voiceforge.speech.pipeline.plan import make_plan
-from voiceforge.speech.transcript.events import Finished, TranscribeEvent
-from voiceforge.speech.transcript.types import Transcript
+from voiceforge.speech.transcript.events import Finished, SegmentReady, TranscribeEvent
+from voiceforge.speech.transcript.types import ModelRef, Transcript
 from voiceforge.telemetry.metrics import Metrics
 
 _TIMED_TEXT = frozenset({"srt", "vtt"})
 
 
+DEFAULT_TENANT = "default"
+
+
 @dataclass(frozen=True, slots=True)
 class TranscribeRequest:
-    """model None: the default one. tenant: whose share of the queue this takes."""
+    """model None: the default one. tenant: whose share of the queue this takes, and whose earlier results it
+    may have."""
 
     source: Source
     options: TranscribeOptions
     model: str | None = None
     priority: Priority = Priority.INTERACTIVE
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
+    cache: CacheUse = CacheUse.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,7 @@ class Transcriptions:
     listener: opens recordings; closed with this service.
     aligner: makes what finds word times; called once, on first use.
     fetcher: makes the fetcher, called once; None where fetching URLs is switched off.
+    results: None: every request is worked on by itself.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class Transcriptions:
         metrics: Metrics,
         temp_dir: Path,
         max_threads: int,
+        results: ResultCache | None = None,
     ) -> None:
         self._models = models
         self._engines = engines
@@ -85,6 +100,8 @@ class Transcriptions:
         self._subtitles = subtitles
         self._metrics = metrics
         self._temp_dir = temp_dir
+        self._results = results
+        self._flights = Flights()
         # One more than may be admitted: it tells who comes too late, who would wait in silence otherwise.
         self._threads = ThreadPoolExecutor(max_threads + 1, thread_name_prefix="transcribe")
 
@@ -94,12 +111,9 @@ class Transcriptions:
         Raises:
             ModelNotFound, ModelNotInstalled, UnsupportedOption.
         """
-        model_id = self._models.resolve(model)
+        model_id = self._models.require_installed(model)
         loaded = self._engines.loaded().get(model_id)
-        if loaded is not None:  # then its files were there, and nobody waits for the disk to say so again
-            capabilities: Capabilities | None = loaded.capabilities
-        else:
-            capabilities = self._models.capabilities(self._models.require_installed(model))
+        capabilities = loaded.capabilities if loaded is not None else self._models.capabilities(model_id)
         if capabilities is not None:
             make_plan(options, capabilities, frozenset())
         return model_id
@@ -140,21 +154,68 @@ class Transcriptions:
         raise Cancelled("the transcription was cancelled")
 
     async def events(self, request: TranscribeRequest) -> AsyncGenerator[TranscribeEvent, None]:
-        """Progress and segments as they come, then one Finished."""
+        """Progress and segments as they come, then one Finished. An identical request of the same tenant is
+        not worked on twice: an earlier result is told at once, one in progress is shared."""
         model_id = self.check(request.model, request.options)
-        async with self._local(request.source) as content:
-            run = _Run(self, request, model_id, content)
-            work = self._start(run)
-            try:
-                while (event := await run.next_event()) is not None:
+        async with self._fetched(request.source) as source:
+            if self._results is None or not _cacheable(request, self._results):
+                events = self._run(request, model_id, source)
+            else:
+                events = self._run_once(request, model_id, source, self._results)
+            async with contextlib.aclosing(events):
+                async for event in events:
                     yield event
-                if work.cancelled():  # by `close`, before it began
-                    raise ShuttingDown("the server is shutting down", retry_after_s=5)
-                await work  # raises what stopped it
-            finally:
-                run.cancel()
-                # The thread still reads the file: it must end before the file goes.
-                await _ended(work)
+
+    async def _run_once(
+        self, request: TranscribeRequest, model_id: str, source: LocalSource, results: ResultCache
+    ) -> AsyncGenerator[TranscribeEvent, None]:
+        sha256 = await asyncio.to_thread(file_digest, source) if isinstance(source, Path) else source.sha256
+        key = results.key(request.tenant, sha256, self._model_ref(model_id), request.options)
+        if request.cache is CacheUse.NORMAL and (found := await results.find(key)) is not None:
+            results.count("hit")
+            for segment in found.segments:
+                yield SegmentReady(segment)
+            yield Finished(found)
+            return
+
+        async def keep(transcript: Transcript) -> None:
+            # Under the model that did it: another may have taken its place since the request came.
+            done_by = results.key(request.tenant, sha256, transcript.model, request.options)
+            await results.keep(done_by, transcript)
+
+        flight = (key, request.priority)
+        results.count("shared" if flight in self._flights else "miss")
+        events = self._flights.events(
+            flight,
+            lambda: self._run(request, model_id, source),
+            keep,
+            lends=not isinstance(source, AudioBytes),
+        )
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def _run(
+        self, request: TranscribeRequest, model_id: str, source: LocalSource
+    ) -> AsyncGenerator[TranscribeEvent, None]:
+        run = _Run(self, request, model_id, content_of(source))
+        work = self._start(run)
+        try:
+            while (event := await run.next_event()) is not None:
+                yield event
+            if work.cancelled():  # by `close`, before it began
+                raise ShuttingDown("the server is shutting down", retry_after_s=5)
+            await work  # raises what stopped it
+        finally:
+            run.cancel()
+            # The thread still reads the file: it must end before the file goes.
+            await ended(work)
+
+    def _model_ref(self, model_id: str) -> ModelRef:
+        queue = self._engines.loaded().get(model_id)
+        if queue is not None:
+            return queue.model
+        return ModelRef(model_id, self._models.source(model_id).installed.files.revision)
 
     def _start(self, run: _Run) -> asyncio.Future[None]:
         try:
@@ -186,13 +247,10 @@ class Transcriptions:
         self._listener.close()
 
     @contextlib.asynccontextmanager
-    async def _local(self, source: Source) -> AsyncIterator[AudioSource]:
-        """The source as a file here or as bytes; a fetched one is gone afterwards."""
-        if isinstance(source, AudioBytes):
-            yield source.joined()
-            return
+    async def _fetched(self, source: Source) -> AsyncIterator[LocalSource]:
+        """The source where it is here, else a file that is gone afterwards."""
         if not isinstance(source, UrlSource):
-            yield source.path if isinstance(source, AudioFile) else source
+            yield source
             return
         if self._make_fetcher is None:
             raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
@@ -267,20 +325,5 @@ class _Run:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
-async def _ended(work: asyncio.Future[None]) -> None:
-    """Wait for the end of work that is being stopped, through any number of cancellations.
-
-    Raises:
-        CancelledError: as soon as the work is over, where this was cancelled meanwhile.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    failure = None if work.cancelled() else work.exception()
-    if failure is not None and not isinstance(failure, VoiceForgeError):
-        raise failure
-    if cancelled is not None:
-        raise cancelled
+def _cacheable(request: TranscribeRequest, results: ResultCache) -> bool:
+    return request.cache is not CacheUse.NONE and results.serves(request.options)

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -31,6 +31,9 @@ _WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 
 # Processing time over audio time: 0.01 is a hundred times faster than speech, 1 is as fast.
 _RTFS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 5.0)
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
+
+CacheOutcome = Literal["hit", "miss", "shared"]
+"""shared: not kept yet, but the same work was in progress already."""
 
 MetricT = TypeVar("MetricT", Counter, Gauge, Histogram)
 
@@ -134,13 +137,31 @@ class Metrics:
             "Processes started for a model; `again`: because the one before had ended.",
             ("model", "again"),
         )
-        self._lost = self._new(
-            Counter,
-            "audio_processes_lost",
-            "Processes that ended over a recording; `stuck`: ended because they did not get on.",
-            ("craft", "stuck"),
-        )
         self._cache = self._new(Counter, "cache_lookups", "Look-ups in a cache.", ("cache", "outcome"))
+        self._cache_faults = self._new(
+            Counter, "cache_faults", "What a cache could not do, by why.", ("cache", "fault")
+        )
+        self._cache_available = self._new(
+            Gauge,
+            "cache_available",
+            "0 while a cache is not asked, because it failed.",
+            ("cache", "access"),
+            multiprocess_mode="livemin",
+        )
+        self._cache_entries = self._new(
+            Gauge,
+            "cache_entries",
+            "Entries of a cache in this server's memory.",
+            ("cache",),
+            multiprocess_mode="livesum",
+        )
+        self._cache_bytes = self._new(
+            Gauge,
+            "cache_bytes",
+            "Memory of a cache in this server.",
+            ("cache",),
+            multiprocess_mode="livesum",
+        )
 
     def _new(
         self, kind: type[MetricT], name: str, meaning: str, labels: Sequence[str], **more: Any
@@ -199,12 +220,19 @@ class Metrics:
         """A process was started for a model."""
         self._hosts.labels(model, str(again).lower()).inc()
 
-    def audio_process_lost(self, craft: str, *, stuck: bool) -> None:
-        """A process that listened or aligned ended before it was done."""
-        self._lost.labels(craft, str(stuck).lower()).inc()
+    def observe_cache(self, cache: str, outcome: CacheOutcome) -> None:
+        self._cache.labels(cache, outcome).inc()
 
-    def observe_cache(self, cache: str, *, hit: bool) -> None:
-        self._cache.labels(cache, "hit" if hit else "miss").inc()
+    def observe_cache_fault(self, cache: str, fault: str) -> None:
+        self._cache_faults.labels(cache, fault).inc()
+
+    def cache_available(self, cache: str, *, reading: bool, writing: bool) -> None:
+        self._cache_available.labels(cache, "read").set(reading)
+        self._cache_available.labels(cache, "write").set(writing)
+
+    def cache_size(self, cache: str, *, entries: int, size_bytes: int) -> None:
+        self._cache_entries.labels(cache).set(entries)
+        self._cache_bytes.labels(cache).set(size_bytes)
 
     # -- out
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
+from voiceforge.api.http.bounded_head import BoundedHeadProtocol
+
 
 @dataclass(frozen=True, slots=True)
 class LiveServer:
@@ -29,7 +31,9 @@ def live_server(app: ASGIApp) -> Iterator[LiveServer]:
     listening = socket.create_server(("127.0.0.1", 0))
     # asyncio leaves Nagle's algorithm on where the socket names no protocol, which costs 40 ms a reply.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, http=BoundedHeadProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=5
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(
         target=asyncio.run, args=(server.serve(sockets=[listening]),), name="live-server"

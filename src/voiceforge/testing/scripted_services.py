@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import cast
 
 from voiceforge.errors import Cancelled, ModelNotFound, VoiceForgeError
+from voiceforge.infra.cache.memory import MemoryCache
 from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.services.container import Services
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Health
 from voiceforge.services.models import ModelInfo, Models
 from voiceforge.services.recordings import AudioBytes, AudioFile
+from voiceforge.services.result_cache import ResultCache
 from voiceforge.services.transcriptions import Rendered, TranscribeRequest, Transcriptions
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.options import TranscribeOptions
@@ -189,7 +191,10 @@ class ScriptedModels:
 def scripted_services(
     transcriptions: ScriptedTranscriptions, data_dir: Path, *, ready: bool = True
 ) -> Services:
-    """Services around a script; health and metrics are real. `ready`: the default model is loaded."""
+    """Services around a script; health, metrics and the cache (which no script fills) are real.
+
+    ready: the default model is loaded.
+    """
     metrics = Metrics("test")
     engines = EngineRoom(InProcessHosts(lambda model_id: FakeEngine()), metrics=metrics)
     if ready:
@@ -202,4 +207,7 @@ def scripted_services(
         ),
         engines=engines,
         metrics=metrics,
+        results=ResultCache(
+            MemoryCache(1 << 20), recipe="", ttl_s=60, max_entry_bytes=1 << 20, metrics=metrics
+        ),
     )

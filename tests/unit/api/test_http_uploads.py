@@ -397,3 +397,33 @@ async def test_a_request_cancelled_by_the_server_leaves_no_file(make_app, script
             await request
     assert waiting.stopped.is_set()
     assert await asyncio.to_thread(eventually, lambda: empty(temp_dir))
+
+
+ENDLESS = {
+    "header": (b"X: ", b"y" * 10_000),
+    "headers": (b"", b"X: y\r\n" * 1000),
+    "target": (None, b"y" * 10_000),
+    "chunk extension": (b"Transfer-Encoding: chunked\r\n\r\n1;", b"y" * 10_000),
+    "trailer": (b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ", b"y" * 10_000),
+    "trailers": (b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"X: y\r\n" * 1000),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_is_no_body_has_an_end_too(serve, name):
+    server = serve()
+    begin, more = ENDLESS[name]
+    line = b"POST /v1/transcriptions"
+    with connect(server) as conn:
+        conn.sendall(line if begin is None else line + b" HTTP/1.1\r\nHost: test\r\n" + begin)
+        sent = send_until_answered(conn, more, most=50 * MB)
+        assert sent < 10 * MB
+        with contextlib.suppress(ConnectionResetError):
+            assert conn.recv(100).startswith(b"HTTP/1.1 4")
+    assert httpx.get(f"{server.url}/health/live").status_code == 200
+
+
+def test_headers_that_are_large_and_end_are_read(serve):
+    server = serve()
+    headers = {f"X-{number}": "y" * 1000 for number in range(50)}
+    assert httpx.post(f"{server.url}/v1/transcriptions", content=b"x", headers=headers).status_code == 200

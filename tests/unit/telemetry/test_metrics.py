@@ -71,8 +71,8 @@ def test_queue_batches_models_and_caches() -> None:
     metrics.observe_queue_wait(model="m", priority="live", seconds=0.5)
     metrics.observe_batch(model="m", rows=8)
     metrics.model_loaded("m", seconds=1.25)
-    metrics.observe_cache("results", hit=True)
-    metrics.observe_cache("results", hit=False)
+    metrics.observe_cache("results", "hit")
+    metrics.observe_cache("results", "miss")
     assert value(metrics, "voiceforge_queue_depth", model="m", priority="live") == 3
     assert value(metrics, "voiceforge_queue_wait_seconds_sum", model="m", priority="live") == 0.5
     assert value(metrics, "voiceforge_batch_rows_sum", model="m") == 8

@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from voiceforge.api.http.caching import wanted_cache_use
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.api.http.uploads import FILE_FIELD, Upload, Uploads
@@ -62,14 +63,14 @@ class Reception:
             return await self._from_form(request, query)
         if content_type == "application/json":
             body = await self._uploads.json_object(request)
-            return self._intake(self._wish(request, {**query.as_input(Options), **body}), None)
+            return self._intake(request, self._wish(request, {**query.as_input(Options), **body}), None)
         if not _is_raw(content_type):
             raise UnsupportedOption(
                 f"Content-Type {content_type[:100]!r} is none of {', '.join(BODY_TYPES)}",
                 field="Content-Type",
                 choices=BODY_TYPES,
             )
-        return self._intake(in_query, await self._uploads.raw(request))
+        return self._intake(request, in_query, await self._uploads.raw(request))
 
     async def _from_form(self, request: Request, query: Fields) -> Intake:
         def refuse_unknown_model(fields: Fields) -> None:
@@ -78,7 +79,7 @@ class Reception:
 
         form = await self._uploads.form(request, on_file=refuse_unknown_model)
         fields = query + form.fields
-        return self._intake(self._wish(request, fields.as_input(Options)), form.upload)
+        return self._intake(request, self._wish(request, fields.as_input(Options)), form.upload)
 
     def _wish(self, request: Request, values: Mapping[str, Any]) -> _Wish:
         """Everything about the options that can be known without the recording."""
@@ -96,11 +97,16 @@ class Reception:
         timed = self._transcriptions.timed_options(options, output)
         return _Wish(given, replace(options, words=timed), output, model)
 
-    def _intake(self, wish: _Wish, upload: Upload | None) -> Intake:
+    def _intake(self, request: Request, wish: _Wish, upload: Upload | None) -> Intake:
         url = wish.given.url
         if url is not None and not self._config.features.url_input:
             raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
-        work = TranscribeRequest(source=_source(url, upload), options=wish.options, model=wish.model)
+        work = TranscribeRequest(
+            source=_source(url, upload),
+            options=wish.options,
+            model=wish.model,
+            cache=wanted_cache_use(request),
+        )
         return Intake(work, wish.format, wish.given.words)
 
 

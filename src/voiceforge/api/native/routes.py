@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from voiceforge.api.http.caching import cache_headers
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.disconnect import while_connected
 from voiceforge.api.http.forms import FILE_SCHEMA, body_schema, query_parameters
@@ -32,13 +33,14 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         # In a thread: laying out hours of subtitles takes a while.
         render = partial(services.transcriptions.render, transcript, intake.format, words=intake.words)
         rendered = await asyncio.to_thread(render)
-        return Response(rendered.body, media_type=rendered.media_type)
+        return Response(rendered.body, media_type=rendered.media_type, headers=cache_headers(transcript))
 
     @routes.post("/transcribe", tags=["Transcription"], **_documented(None))
-    async def transcribe_plainly(request: Request) -> schemas.PlainOut:
+    async def transcribe_plainly(request: Request, reply: Response) -> schemas.PlainOut:
         """Transcribe a recording; takes the same options, answers with the text and little else."""
         intake = await reception.receive(request)
         transcript = await while_connected(request, services.transcriptions.transcribe(intake.work))
+        reply.headers.update(cache_headers(transcript))
         return schemas.PlainOut(
             text=transcript.text,
             language=transcript.language.code if transcript.language else None,

@@ -149,6 +149,8 @@ class TranscriptOut(BaseModel):
     model: ModelRefOut
     processing_s: float
     rtf: float = Field(description="processing_s / duration.")
+    cache_hit: bool = Field(description="Made for an earlier, identical request.")
+    cached_at: str | None = Field(description="When that was, ISO 8601 in UTC.")
 
 
 class PlainOut(BaseModel):
@@ -200,6 +202,21 @@ class ReloadOut(BaseModel):
     revision: str = Field(description="Of the files that are in memory now.")
 
 
+class CacheStatsOut(BaseModel):
+    """Of all look-ups since the start."""
+
+    hits: int
+    misses: int
+    shared: int = Field(description="Joined an identical request in progress.")
+    hit_rate: float | None = Field(description="hits / all; null before the first.")
+    entries: int | None = Field(description="Kept in this server's memory; null where Redis keeps them.")
+    bytes: int | None
+
+
+class CacheClearedOut(BaseModel):
+    removed: int = Field(description="Results that are no longer kept.")
+
+
 class StatsOut(BaseModel):
     version: str
     uptime_s: float
@@ -209,3 +226,4 @@ class StatsOut(BaseModel):
     audio_seconds: float
     queue_depth: int = Field(description="Windows of audio waiting for a model.")
     models_loaded: list[str]
+    cache: CacheStatsOut | None = Field(description="Null where nothing is kept.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
@@ -9,6 +11,8 @@ from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.native import schemas
 from voiceforge.services.container import Services
 from voiceforge.services.health import HealthReport
+from voiceforge.services.result_cache import ResultCache
+from voiceforge.services.transcriptions import DEFAULT_TENANT
 
 _LINKS = {
     "documentation": "/docs",
@@ -62,7 +66,18 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
             audio_seconds=round(total("audio_seconds"), 3),
             queue_depth=int(total("queue_depth")),
             models_loaded=sorted(services.engines.loaded()),
+            cache=_cache_stats(services.results),
         )
+
+    @routes.delete(
+        "/cache",
+        responses={503: {"model": schemas.ErrorOut, "description": "The cache cannot be reached."}},
+    )
+    async def clear_cache() -> schemas.CacheClearedOut:
+        """Forget the results kept for the caller."""
+        if services.results is None:
+            return schemas.CacheClearedOut(removed=0)
+        return schemas.CacheClearedOut(removed=await services.results.clear(DEFAULT_TENANT))
 
     if config.features.metrics:
 
@@ -74,6 +89,10 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
             return Response(body, headers={"Content-Type": content_type})
 
     return routes
+
+
+def _cache_stats(results: ResultCache | None) -> schemas.CacheStatsOut | None:
+    return schemas.CacheStatsOut(**asdict(results.stats())) if results is not None else None
 
 
 def _reply(report: HealthReport, status: int) -> JSONResponse:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 
+from voiceforge.api.http.caching import cache_headers, wanted_cache_use
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.disconnect import while_connected
 from voiceforge.api.http.forms import FILE_SCHEMA, Fields, body_schema, parse
@@ -48,20 +49,31 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         """Before gigabytes arrive for it. The other fields may still follow the file."""
         services.transcriptions.check(fields.text("model"), config.defaults)
 
-    def request_for(wish: Wish, upload: Upload) -> TranscribeRequest:
+    def request_for(request: Request, wish: Wish, upload: Upload) -> TranscribeRequest:
         model = services.transcriptions.check(wish.model, wish.options)
         # Subtitles are laid out by the times of words, though the reply names none.
         timed = services.transcriptions.timed_options(wish.options, wish.response_format)
-        return TranscribeRequest(source=upload, options=replace(wish.options, words=timed), model=model)
+        return TranscribeRequest(
+            source=upload,
+            options=replace(wish.options, words=timed),
+            model=model,
+            cache=wanted_cache_use(request),
+        )
 
     def document(transcript: Transcript, wish: Wish) -> Response:
         if wish.response_format == "json":
-            return JSONResponse(json_document(transcript, wish.notes).model_dump())
+            return JSONResponse(
+                json_document(transcript, wish.notes).model_dump(), headers=cache_headers(transcript)
+            )
         if wish.response_format == "verbose_json":
             rendered = services.transcriptions.render(transcript, "verbose_json", words=wish.words)
-            return JSONResponse(verbose_document(rendered.body, transcript, wish))
+            return JSONResponse(
+                verbose_document(rendered.body, transcript, wish), headers=cache_headers(transcript)
+            )
         rendered = services.transcriptions.render(transcript, _RENDERED[wish.response_format])
-        return PlainTextResponse(rendered.body, media_type=rendered.media_type)
+        return PlainTextResponse(
+            rendered.body, media_type=rendered.media_type, headers=cache_headers(transcript)
+        )
 
     async def answer(request: Request, work: TranscribeRequest, wish: Wish) -> Response:
         transcript = await while_connected(request, services.transcriptions.transcribe(work))
@@ -74,7 +86,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         fields, upload = await receive(request)
         given = parse(schemas.TranscriptionFields, fields.as_input(schemas.TranscriptionFields))
         wish = transcription_wish(given, config.defaults)
-        work = request_for(wish, upload)
+        work = request_for(request, wish, upload)
         if wish.stream:
             return TranscriptStream(
                 services.transcriptions.events(work),
@@ -89,7 +101,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         fields, upload = await receive(request)
         given = parse(schemas.TranslationFields, fields.as_input(schemas.TranslationFields))
         wish = translation_wish(given, config.defaults)
-        work = request_for(wish, upload)
+        work = request_for(request, wish, upload)
         return await answer(request, work, wish)
 
     return routes

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -30,30 +28,19 @@ def load_engine(
         DependencyMissing, ModelNotInstalled, EngineFailed: see the engine; EngineFailed also where files
             are not what the catalog says.
     """
-    digests = entry.sha256 if revision == entry.revision else ()
-    with ThreadPoolExecutor(len(digests) or 1) as threads:
-        checks = [threads.submit(_check_file, entry, path / name, digest) for name, digest in digests]
-        make = _maker(entry, path, ModelRef(entry.id, revision), cores, device)
-        for check in checks:
-            check.result()
-    return make()
-
-
-def _maker(
-    entry: CatalogEntry, path: Path, model: ModelRef, cores: int, device: Callable[[], DeviceChoice]
-) -> Callable[[], Engine]:
-    """Imports the runtime, which takes as long as reading the files; what it returns loads them."""
+    if revision == entry.revision:
+        _check_files(entry, path)
+    model = ModelRef(entry.id, revision)
     match entry.runtime:
         case "moonshine_ort":
             from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
 
-            return partial(MoonshineOrt, path, model, parallel_decodes=cores)
+            return MoonshineOrt(path, model, parallel_decodes=cores)
         case "whisper_ct2":
             from voiceforge.speech.engines.whisper_ct2 import WhisperCt2
 
             known = entry.capabilities
-            return partial(
-                WhisperCt2,
+            return WhisperCt2(
                 path,
                 model,
                 device=device(),
@@ -64,14 +51,15 @@ def _maker(
             assert_never(entry.runtime)
 
 
-def _check_file(entry: CatalogEntry, path: Path, digest: str) -> None:
+def _check_files(entry: CatalogEntry, path: Path) -> None:
     """A file that was damaged after its installation would load, and make words of its own."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return  # the engine knows best what it lacks
-    except OSError as error:
-        raise EngineFailed(f"{path.name} of model {entry.id} cannot be read") from error
-    if found != digest:
-        raise EngineFailed(f"{path.name} of model {entry.id} is damaged: install it again")
+    for name, digest in entry.sha256:
+        try:
+            with (path / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            continue  # the engine knows best what it lacks
+        except OSError as error:
+            raise EngineFailed(f"{name} of model {entry.id} cannot be read") from error
+        if found != digest:
+            raise EngineFailed(f"{name} of model {entry.id} is damaged: install it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from voiceforge.speech.formats.format import RenderOptions
@@ -35,7 +36,16 @@ def native_document(transcript: Transcript) -> dict[str, Any]:
         "model": {"id": transcript.model.id, "revision": transcript.model.revision},
         "processing_s": finite(transcript.processing_s, 3),
         "rtf": finite(transcript.rtf, 4),
+        "cache_hit": transcript.cached_at is not None,
+        "cached_at": _timestamp(transcript.cached_at),
     }
+
+
+def _timestamp(moment: datetime | None) -> str | None:
+    """ISO 8601, as RFC 3339 has it."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def word_document(word: Word) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 GapReason = Literal["no_text", "removed"]
@@ -108,6 +109,7 @@ class Transcript:
 
     language: None where nothing was said and nothing was given.
     processing_s: wall seconds from first byte to result; rtf: processing_s / duration.
+    cached_at: when this was made for an earlier request, in UTC; None where it was made for this one.
     """
 
     text: str
@@ -122,6 +124,7 @@ class Transcript:
     processing_s: float = 0.0
     rtf: float = 0.0
     channels: int = 1
+    cached_at: datetime | None = None
 
     @property
     def words(self) -> tuple[Word, ...]:

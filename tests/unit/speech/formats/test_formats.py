@@ -108,6 +108,8 @@ def test_the_native_document_has_the_names_others_rely_on() -> None:
         "removed": [{"start": "float", "end": "float", "text": "str", "reason": "str"}],
         "warnings": [{"code": "str", "message": "str"}],
         "model": {"id": "str", "revision": "str"},
+        "cache_hit": "bool",
+        "cached_at": "NoneType",
         "processing_s": "float",
         "rtf": "float",
     }
