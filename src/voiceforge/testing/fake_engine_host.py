@@ -1,7 +1,7 @@
 """An engine host around a `FakeEngine`, in a real child process: for tests of what hosts are good for.
 
-What a window's prompt says is what happens to it: nothing special, or one of the words below. The text is
-that of `says_by_length`.
+What a window's prompt says is what happens to it: nothing special, one of the words below, or that of a
+`Hold`. The text is that of `says_by_length`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from voiceforge.speech.engines.base import DecodeOptions, Engine, Hypothesis
 from voiceforge.speech.engines.catalog import CATALOG
 from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.testing.fake_engine import FAKE_CAPABILITIES, FakeEngine, says_by_length
+from voiceforge.testing.hold import stand_still
 
 DIE = "die"
 """The process ends at once, as by a crash in native code."""
@@ -51,12 +52,15 @@ def fake_spec(
     return EngineSpec(entry, path, "1", cores=2, limits=limits or BatcherLimits())
 
 
-class _PlaysParts(FakeEngine):
+class PartPlayer(FakeEngine):
+    """The engine of such a host."""
+
     def __init__(self) -> None:
         super().__init__(says_by_length(), capabilities=FAKE_CAPABILITIES)
         self._kept: list[bytes] = []
 
     def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
+        stand_still(options.prompt)
         match options.prompt:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -76,7 +80,7 @@ def _load(spec: EngineSpec) -> tuple[Engine, str]:
         raise ModelNotInstalled("the model is not here", field="model", choices=("fake",))
     if spec.path == DIES_LOADING:
         os.kill(os.getpid(), signal.SIGKILL)
-    return _PlaysParts(), "fake device"
+    return PartPlayer(), "fake device"
 
 
 if __name__ == "__main__":
