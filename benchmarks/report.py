@@ -30,6 +30,7 @@ _TITLES = {
     "throughput": "Many clients, one machine",
     "load": "Load",
     "soak": "Soak",
+    "isolation": "One beside the others",
 }
 """In the order of the page; the keys are the programs' names and those of their files."""
 

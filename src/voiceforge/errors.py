@@ -5,7 +5,7 @@ VoiceForgeError
 │   ├── UnsupportedOption       an option outside what exists; names the choices
 │   └── UrlRefused              a URL we will not fetch
 ├── InvalidAudio              the bytes are not audio we can use
-│   ├── EmptyAudio  UnreadableAudio  NoAudioTrack
+│   ├── EmptyAudio  UnreadableAudio  NoAudioTrack  DecoderCrashed
 │   └── AudioTooShort  AudioTooLong      readable, outside the limits
 ├── UploadTooLarge            over the size limit, while it was still arriving
 ├── Unauthenticated  PermissionDenied
@@ -110,6 +110,12 @@ class UnreadableAudio(InvalidAudio):
 
 class NoAudioTrack(InvalidAudio):
     code = "audio_no_track"
+
+
+class DecoderCrashed(InvalidAudio):
+    """The process that decoded it ended over it, and again when it was tried anew, or did not get on."""
+
+    code = "audio_decoder_crashed"
 
 
 class AudioTooShort(InvalidAudio):

@@ -10,7 +10,7 @@ import pytest
 
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
-from voiceforge.main.build import build
+from voiceforge.main.build import build, keep_audio_host
 from voiceforge.main.http_server import http_config
 from voiceforge.main.settings import ModelSettings, Settings
 from voiceforge.testing.live_server import live_server
@@ -47,12 +47,14 @@ def door(tmp_path_factory: pytest.TempPathFactory, whisper_folder: Path) -> Iter
     )
     config = http_config(settings, "1.2.3")
     config.temp_dir.mkdir(parents=True, exist_ok=True)
-    services = build(settings, version="1.2.3")
+    audio = keep_audio_host()
+    services = build(settings, version="1.2.3", audio_host=audio.address)
     services.transcriptions.preload(services.models.require_installed(None))
     with live_server(create_app(services, config)) as server:
         yield Door(server.url, KEY, config.temp_dir)
     services.engines.close(grace_s=5)
     services.transcriptions.close()
+    audio.close()
 
 
 @pytest.fixture

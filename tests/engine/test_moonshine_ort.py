@@ -23,6 +23,7 @@ from voiceforge.speech.engines.device import DeviceChoice
 from voiceforge.speech.engines.moonshine_ort import MODEL_FILES, MoonshineOrt
 from voiceforge.speech.engines.moonshine_tokens import END_TOKEN, START_TOKEN
 from voiceforge.speech.engines.ort_errors import ort_errors
+from voiceforge.speech.engines.ort_weights import read_ort_weights
 from voiceforge.speech.engines.registry import load_engine
 from voiceforge.speech.transcript.types import ModelRef
 
@@ -206,6 +207,20 @@ def test_no_error_of_the_runtime_is_left_to_its_callers() -> None:
     raised = [v for v in vars(state).values() if isinstance(v, type) and issubclass(v, BaseException)]
     assert all(issubclass(error, mapped) for error in raised)
     assert MemoryError in mapped
+
+
+def test_weights_are_those_that_the_runtimes_own_reader_finds(folder: Path) -> None:
+    from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs.InferenceSession import InferenceSession
+
+    data = (folder / DECODER).read_bytes()
+    graph = InferenceSession.GetRootAsInferenceSession(bytearray(data), 0).Model().Graph()
+    theirs = {t.Name().decode(): t for i in range(graph.InitializersLength()) if (t := graph.Initializers(i))}
+    ours = read_ort_weights(folder / DECODER, root="/model/decoder/").constants
+    raw = {name: tensor for name, tensor in theirs.items() if tensor.RawDataLength()}
+    assert raw.keys() <= ours.keys()
+    for name, tensor in raw.items():
+        assert ours[name].shape == tuple(tensor.Dims(j) for j in range(tensor.DimsLength()))
+        assert ours[name].tobytes() == tensor.RawDataAsNumpy().tobytes()
 
 
 @pytest.mark.parametrize("name", MODEL_FILES)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from voiceforge.errors import DependencyMissing, ModelNotFound
+from voiceforge.infra.audiohost.keeper import AudioHostKeeper
+from voiceforge.infra.audiohost.pool import MemberPool
+from voiceforge.infra.audiohost.remote_aligner import ALIGN, RemoteAligner
+from voiceforge.infra.audiohost.remote_listener import LISTEN, RemoteListener
 from voiceforge.infra.cache.base import Cache
 from voiceforge.infra.cache.clearings import Clearings
 from voiceforge.infra.cache.guarded import GuardedCache
@@ -30,8 +36,11 @@ from voiceforge.speech.engines.device import DeviceChoice, choose_device, usable
 from voiceforge.speech.engines.registry import load_engine
 from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats.subtitles import SubtitleOptions
-from voiceforge.speech.pipeline.listen import LocalListener
+from voiceforge.speech.pipeline.listen import Listener, LocalListener
 from voiceforge.telemetry.metrics import Metrics
+
+_LISTENERS_PER_CORE = 2
+"""One of them waits for the disk, or for its request's thread, now and then."""
 
 
 def build(
@@ -40,6 +49,7 @@ def build(
     version: str,
     any_folder: bool = False,
     hosts: Hosts | None = None,
+    audio_host: Path | None = None,
     metrics: Metrics | None = None,
     keep_results: bool = False,
     clearings: Clearings | None = None,
@@ -48,6 +58,7 @@ def build(
 
     Args:
         hosts: who keeps the processes of the models; None: models live in threads here.
+        audio_host: address of the host whose members read audio; None: threads here do.
         metrics: None: of this process alone.
         keep_results: for identical requests, where the settings do not say otherwise.
         clearings: shared with other processes that keep results of the same callers; None: there are none.
@@ -58,7 +69,11 @@ def build(
     device = _Device(settings)
     cores = settings.engine.threads or usable_cores()
 
-    limits = BatcherLimits(max_tickets=settings.queue.max_requests, max_queued_s=settings.queue.max_queued_s)
+    limits = BatcherLimits(
+        max_tickets=settings.queue.max_requests,
+        max_queued_s=settings.queue.max_queued_s,
+        batch_wait_s=settings.queue.batch_wait_s,
+    )
 
     def load(model_id: str) -> Engine:
         source = models.source(model_id)
@@ -103,12 +118,13 @@ def build(
         named=settings.models.preload,
         any_folder=any_folder,
     )
+    listener, aligner = _ears(settings, cores, audio_host, metrics)
     results = _results(settings, version, metrics, clearings) if keep_results else None
     transcriptions = Transcriptions(
         models=models,
         engines=engines,
-        listener=LocalListener(),
-        aligner=lambda: _aligner(cores),
+        listener=listener,
+        aligner=aligner,
         fetcher=(lambda: _fetcher(settings)) if settings.features.url_input else None,
         subtitles=SubtitleOptions(**settings.subtitles.model_dump()),
         metrics=metrics,
@@ -167,7 +183,29 @@ def keep_hosts(settings: Settings) -> HostKeeper:
     )
 
 
-def _aligner(threads: int) -> Aligner:
+def keep_audio_host() -> AudioHostKeeper:
+    """The keeper of those who read audio; belongs to the first process of a server."""
+    return AudioHostKeeper([sys.executable, "-P", "-m", "voiceforge.main.audio_host"])
+
+
+def _ears(
+    settings: Settings, cores: int, audio_host: Path | None, metrics: Metrics
+) -> tuple[Listener, Callable[[], Aligner]]:
+    """What listens to recordings, and what makes the aligner."""
+    if audio_host is None:
+        return LocalListener(), lambda: _local_aligner(cores)
+    from voiceforge.speech.alignment.english_pocketsphinx import ALIGNED_LANGUAGES
+
+    pool = MemberPool(
+        audio_host,
+        {LISTEN: _LISTENERS_PER_CORE * cores, ALIGN: cores},
+        patience_s=settings.audio.decode_timeout_s,
+        observer=metrics,
+    )
+    return RemoteListener(pool), lambda: RemoteAligner(pool, ALIGNED_LANGUAGES)
+
+
+def _local_aligner(threads: int) -> Aligner:
     from voiceforge.speech.alignment.english_pocketsphinx import PocketsphinxAligner
 
     return PocketsphinxAligner(max_decoders=threads)

@@ -30,6 +30,7 @@ def main() -> None:
         order.settings,
         version=order.version,
         hosts=RemoteHosts(order.keeper, order.name),
+        audio_host=order.audio_host,
         metrics=Metrics(order.version, shared=order.metrics),
         keep_results=True,
         clearings=_map_clearings(order.clearings),

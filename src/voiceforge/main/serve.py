@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from voiceforge.cli.ports import Listening
 from voiceforge.errors import Conflict, VoiceForgeError
-from voiceforge.main.build import build, keep_hosts
+from voiceforge.main.build import build, keep_audio_host, keep_hosts
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import Settings
@@ -45,13 +45,21 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
     # First of all: a taken port is found out before anything is loaded.
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         keeper = keep_hosts(settings) if settings.engine.isolation == "process" else None
+        audio = keep_audio_host() if settings.audio.isolation == "process" else None
+        audio_host = audio.address if audio is not None else None
         try:
-            services = build(settings, version=version, hosts=keeper, keep_results=True)
+            services = build(
+                settings, version=version, hosts=keeper, audio_host=audio_host, keep_results=True
+            )
             services.models.require_installed(None)
             _prepare(temp_dir(settings))
             listening = Listening(_url(listener), settings.model, settings.api_key is not None)
-            exit_code = _run(settings, version, listener, services, keeper, lambda: on_listening(listening))
+            exit_code = _run(
+                settings, version, listener, services, keeper, audio_host, lambda: on_listening(listening)
+            )
         finally:
+            if audio is not None:
+                audio.close()
             if keeper is not None:
                 keeper.close()
     if exit_code:
@@ -64,6 +72,7 @@ def _run(
     listener: socket.socket,
     services: Services,
     keeper: HostKeeper | None,
+    audio_host: Path | None,
     on_listening: Callable[[], None],
 ) -> int:
     if keeper is not None:
@@ -73,7 +82,7 @@ def _run(
         assert keeper is not None  # the settings see to it
         from voiceforge.main.supervisor import Supervisor
 
-        return Supervisor(settings, version, listener, keeper).run(on_listening)
+        return Supervisor(settings, version, listener, keeper, audio_host).run(on_listening)
     from voiceforge.main.http_server import HttpServer
 
     server = HttpServer(settings, services, version)

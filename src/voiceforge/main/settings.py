@@ -121,6 +121,19 @@ class AudioSettings(Section):
     normalize_peak: bool = Field(
         default=True, description="Raise quiet speech to full scale before recognition."
     )
+    isolation: Isolation = Field(
+        default="process",
+        description="Where the server decodes recordings and finds speech in them: in processes of their "
+        "own, so that a file that kills a decoder costs no other request anything, or in threads beside the "
+        "rest.",
+    )
+    decode_timeout_s: float = Field(
+        default=30.0,
+        ge=1,
+        le=3600,
+        description="A recording of which nothing more could be decoded for so long is refused; only where "
+        "it is decoded in a process of its own.",
+    )
 
 
 class VadSettings(Section):
@@ -186,6 +199,13 @@ class QueueSettings(Section):
         default=3600.0,
         gt=0,
         description="Seconds of audio that may wait per model before requests are turned away.",
+    )
+    batch_wait_s: float = Field(
+        default=0.005,
+        ge=0,
+        le=1,
+        description="The longest a window is held back so that others can be recognised together with "
+        "it; not while others are not coming.",
     )
     max_requests: int = Field(
         default=256, ge=1, description="Requests waiting or running per model before others are turned away."

@@ -47,8 +47,9 @@ class WorkerOrder:
 
     listener_fd, up_fd: descriptors it inherits: the socket to accept from, and a pipe that it closes once
         it does.
-    keeper: where to ask for models. metrics: the folder all workers share. clearings: a file they all map,
-        to tell each other what was cleared from their caches.
+    keeper: where to ask for models. audio_host: likewise for members that read audio. metrics: the folder
+        all workers share. clearings: a file they all map, to tell each other what was cleared from their
+        caches.
     """
 
     settings: Settings
@@ -57,6 +58,7 @@ class WorkerOrder:
     listener_fd: int
     up_fd: int
     keeper: Path
+    audio_host: Path | None
     metrics: Path
     clearings: Path
 
@@ -69,11 +71,19 @@ class _Worker:
 
 
 class Supervisor:
-    def __init__(self, settings: Settings, version: str, listener: socket.socket, keeper: HostKeeper) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        version: str,
+        listener: socket.socket,
+        keeper: HostKeeper,
+        audio_host: Path | None,
+    ) -> None:
         self._settings = settings
         self._version = version
         self._listener = listener
         self._keeper = keeper
+        self._audio_host = audio_host
         self._workers: list[_Worker] = []
         self._signals: list[int] = []
         self._young_deaths = 0
@@ -128,6 +138,7 @@ class Supervisor:
             listener_fd=self._listener.fileno(),
             up_fd=up_inside,
             keeper=address,
+            audio_host=self._audio_host,
             metrics=metrics,
             clearings=metrics.parent / _CLEARINGS,
         )

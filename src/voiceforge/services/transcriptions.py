@@ -31,6 +31,7 @@ from voiceforge.services.recordings import (
 )
 from voiceforge.services.result_cache import CacheUse, ResultCache
 from voiceforge.speech.alignment.aligner import Aligner
+from voiceforge.speech.engines.base import Capabilities
 from voiceforge.speech.engines.tickets import Priority
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.formats.subtitles import SubtitleOptions
@@ -111,9 +112,12 @@ class Transcriptions:
         Raises:
             ModelNotFound, ModelNotInstalled, UnsupportedOption.
         """
-        model_id = self._models.require_installed(model)
+        model_id = self._models.resolve(model)
         loaded = self._engines.loaded().get(model_id)
-        capabilities = loaded.capabilities if loaded is not None else self._models.capabilities(model_id)
+        if loaded is not None:  # then its files were there, and nobody waits for the disk to say so again
+            capabilities: Capabilities | None = loaded.capabilities
+        else:
+            capabilities = self._models.capabilities(self._models.require_installed(model))
         if capabilities is not None:
             make_plan(options, capabilities, frozenset())
         return model_id

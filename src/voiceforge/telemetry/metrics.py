@@ -137,6 +137,12 @@ class Metrics:
             "Processes started for a model; `again`: because the one before had ended.",
             ("model", "again"),
         )
+        self._lost = self._new(
+            Counter,
+            "audio_processes_lost",
+            "Processes that ended over a recording; `stuck`: ended because they did not get on.",
+            ("craft", "stuck"),
+        )
         self._cache = self._new(Counter, "cache_lookups", "Look-ups in a cache.", ("cache", "outcome"))
         self._cache_faults = self._new(
             Counter, "cache_faults", "What a cache could not do, by why.", ("cache", "fault")
@@ -219,6 +225,10 @@ class Metrics:
     def host_started(self, model: str, *, again: bool) -> None:
         """A process was started for a model."""
         self._hosts.labels(model, str(again).lower()).inc()
+
+    def audio_process_lost(self, craft: str, *, stuck: bool) -> None:
+        """A process that listened or aligned ended before it was done."""
+        self._lost.labels(craft, str(stuck).lower()).inc()
 
     def observe_cache(self, cache: str, outcome: CacheOutcome) -> None:
         self._cache.labels(cache, outcome).inc()

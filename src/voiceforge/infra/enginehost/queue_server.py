@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -105,7 +104,12 @@ class QueueServer:
             connection.close()
 
     def _status(self) -> Status:
-        return Status(self._batcher.waiting(), self._batcher.open_tickets, self._engine.running_s())
+        oldest = self._batcher.longest_running()
+        return Status(
+            self._batcher.waiting(),
+            self._batcher.open_tickets,
+            oldest.age_s if oldest is not None else None,
+        )
 
 
 class _Connection:
@@ -167,13 +171,12 @@ class _Connection:
 
 
 class _AnnouncingEngine:
-    """The engine, telling the owners of windows when it begins with them, and how long it has been at it."""
+    """The engine, telling the owners of windows when it begins with them."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
         self._owners: dict[int, tuple[Channel, int]] = {}  # by the identity of the samples
-        self._began: dict[int, float] = {}
 
     @property
     def model(self) -> ModelRef:
@@ -191,26 +194,16 @@ class _AnnouncingEngine:
         with self._lock:
             self._owners.pop(id(samples), None)
 
-    def running_s(self) -> float | None:
-        with self._lock:
-            return time.monotonic() - min(self._began.values()) if self._began else None
-
     def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
         begun: dict[Channel, list[int]] = defaultdict(list)
-        me = threading.get_ident()
         with self._lock:
-            self._began[me] = time.monotonic()
             for window in windows:
                 owner = self._owners.get(id(window))
                 if owner is not None:
                     begun[owner[0]].append(owner[1])
         for channel, items in begun.items():
             channel.send_now(Started(tuple(items)), _SUSPICION_S)  # it may be the last thing we say
-        try:
-            return self._engine.decode(windows, options)
-        finally:
-            with self._lock:
-                del self._began[me]
+        return self._engine.decode(windows, options)
 
     def close(self) -> None:
         self._engine.close()

@@ -23,6 +23,9 @@ from voiceforge.speech.alignment.timeline import Span, place_words, proportional
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.transcript.types import Word
 
+ALIGNED_LANGUAGES = frozenset({"en"})
+"""ISO 639-1."""
+
 _NARROW, _WIDE = 1e-48, 1e-200
 """Search beams: the library's own, equal for phones and words (its narrower word beam loses the path
 in noise), and what is tried where that loses it all the same."""
@@ -67,7 +70,7 @@ class PocketsphinxAligner:
 
     @property
     def languages(self) -> frozenset[str]:
-        return frozenset({"en"})
+        return ALIGNED_LANGUAGES
 
     def preload(self) -> None:
         """Make one decoder now, so that the first caller need not wait for it."""

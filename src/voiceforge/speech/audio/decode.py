@@ -210,14 +210,22 @@ def open_audio(
         )
 
 
+def open_file(path: Path) -> io.FileIO:
+    """For reading, unbuffered.
+
+    Raises: UnreadableAudio.
+    """
+    try:
+        return io.FileIO(path)
+    except OSError as error:
+        raise UnreadableAudio(f"the file cannot be opened: {error.strerror}") from None
+
+
 def _open(source: Path | bytes | BinaryIO, resources: ExitStack) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if isinstance(source, Path):
-        try:
-            return resources.enter_context(source.open("rb", buffering=0))
-        except OSError as error:
-            raise UnreadableAudio(f"the file cannot be opened: {error.strerror}") from None
+        return resources.enter_context(open_file(source))
     if source.seekable():
         return source
     spool: BinaryIO = resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,20 +92,26 @@ class MoonshineOrt:
             max_batch_rows=4,  # measured: 8 decode no faster and hold twice the memory
             parallel_decodes=parallel_decodes,
         )
-        self._tokens = MoonshineTokens.load(model_dir / _TOKENIZER_FILE)
-        weights = read_ort_weights(model_dir / _DECODER_FILE, root="/model/decoder/")
-        try:
-            cross, step = graph.build_cross_attention(weights), graph.build_step(weights)
-            vocabulary = graph.vocabulary_size(weights)
-        except (KeyError, ValueError, IndexError) as error:
-            raise EngineFailed(f"the decoder file of model {model.id} is not a Moonshine tiny's") from error
-        if len(self._tokens) != vocabulary:
-            raise EngineFailed(f"the tokenizer file of model {model.id} is not that of its decoder")
-        self._encoder = _session(
-            str(model_dir / _ENCODER_FILE), threads=min(parallel_decodes, _MOST_ENCODER_THREADS)
-        )
-        self._cross = _session(cross)
-        self._step = _session(step)
+        with ThreadPoolExecutor(1) as beside:  # half of the loading: onnxruntime lets others run meanwhile
+            encoder = beside.submit(
+                _session,
+                str(model_dir / _ENCODER_FILE),
+                threads=min(parallel_decodes, _MOST_ENCODER_THREADS),
+            )
+            self._tokens = MoonshineTokens.load(model_dir / _TOKENIZER_FILE)
+            weights = read_ort_weights(model_dir / _DECODER_FILE, root="/model/decoder/")
+            try:
+                cross, step = graph.build_cross_attention(weights), graph.build_step(weights)
+                vocabulary = graph.vocabulary_size(weights)
+            except (KeyError, ValueError, IndexError) as error:
+                raise EngineFailed(
+                    f"the decoder file of model {model.id} is not a Moonshine tiny's"
+                ) from error
+            if len(self._tokens) != vocabulary:
+                raise EngineFailed(f"the tokenizer file of model {model.id} is not that of its decoder")
+            self._cross = _session(cross)
+            self._step = _session(step)
+            self._encoder = encoder.result()
         self._cross_outputs = [output.name for output in self._cross.get_outputs()]
         self._step_outputs = [output.name for output in self._step.get_outputs()]
 

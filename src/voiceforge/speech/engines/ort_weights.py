@@ -1,7 +1,7 @@
 """Reads the weights out of a model in ORT format (.ort, a flatbuffer): names and arrays, nothing is run.
 
-Used where a model's own graph is too slow: its weights then go into a graph of ours. The schema
-classes come with onnxruntime itself (onnxruntime/tools/ort_format_model).
+Used where a model's own graph is too slow: its weights then go into a graph of ours. Field numbers are
+those of onnxruntime's own schema (onnxruntime/core/flatbuffers/schema/ort.fbs).
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voiceforge.errors import EngineFailed
-from voiceforge.speech.onnx.runtime import onnxruntime
+from voiceforge.speech.onnx.flatbuffer import Table
+
+_SESSION_MODEL, _MODEL_GRAPH = 1, 7
+_GRAPH_INITIALIZERS, _GRAPH_NODES = 0, 2
+_NODE_OP_TYPE, _NODE_INPUTS, _NODE_OUTPUTS, _NODE_ATTRIBUTES = 5, 8, 9, 10
+_ATTRIBUTE_GRAPH = 7
+_TENSOR_NAME, _TENSOR_DIMS, _TENSOR_DATA_TYPE, _TENSOR_RAW_DATA = 0, 2, 3, 4
 
 _DTYPES: dict[int, type[np.generic]] = {
     1: np.float32,
@@ -30,8 +36,6 @@ _DTYPES: dict[int, type[np.generic]] = {
 _READING_ERRORS = (
     OSError,
     struct.error,
-    AttributeError,
-    TypeError,
     ValueError,
     LookupError,
     ArithmeticError,
@@ -82,45 +86,46 @@ def read_ort_weights(path: Path, *, root: str) -> OrtWeights:
     Raises:
         EngineFailed: the file is not a readable ORT-format model.
     """
-    onnxruntime()  # first of all: what is imported next imports the rest of it
-    from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs.InferenceSession import InferenceSession
-
     try:
-        session = InferenceSession.GetRootAsInferenceSession(bytearray(path.read_bytes()), 0)
+        model = Table.root(path.read_bytes()).table(_SESSION_MODEL)
+        graph = model and model.table(_MODEL_GRAPH)
+        if graph is None:
+            raise ValueError("no graph")
         constants: dict[str, NDArray[Any]] = {}
         products: dict[str, str] = {}
-        _collect(session.Model().Graph(), root, constants, products)
+        _collect(graph, root, constants, products)
         matrices = {key: QuantizedMatrix.named(constants, name) for key, name in products.items()}
     except _READING_ERRORS as error:
         raise EngineFailed("the model file is not a readable ORT-format model") from error
     return OrtWeights(constants, matrices)
 
 
-def _collect(graph: Any, root: str, constants: dict[str, NDArray[Any]], products: dict[str, str]) -> None:
+def _collect(graph: Table, root: str, constants: dict[str, NDArray[Any]], products: dict[str, str]) -> None:
     """The constants of a graph and of the branches of its `If` nodes; for every matrix product with a fixed
-    weight its module path and the name of that weight. One pass: flatbuffers are slow to read in Python.
-    """
+    weight its module path and the name of that weight."""
     constants.update(_constants(graph))
-    for i in range(graph.NodesLength()):
-        node = graph.Nodes(i)
-        op = node.OpType().decode()
+    for node in graph.tables(_GRAPH_NODES):
+        op = node.text(_NODE_OP_TYPE)
         if op in _QUANTIZED_MATMULS:
             # "/model/decoder/layers.0/mlp/fc1/Add_output_0" -> "layers.0/mlp/fc1"; "logits" stays
-            output = node.Outputs(0).decode()
-            products[output.removeprefix(root).rpartition("/")[0] or output] = node.Inputs(1).decode()
+            output = node.texts(_NODE_OUTPUTS)[0]
+            module = output.removeprefix(root).rpartition("/")[0] or output
+            products[module] = node.texts(_NODE_INPUTS)[1]
         elif op == "If":
-            for j in range(node.AttributesLength()):
-                branch = node.Attributes(j).G()
+            for attribute in node.tables(_NODE_ATTRIBUTES):
+                branch = attribute.table(_ATTRIBUTE_GRAPH)
                 if branch is not None:
                     _collect(branch, root, constants, products)
 
 
-def _constants(graph: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-    for i in range(graph.InitializersLength()):
-        tensor = graph.Initializers(i)
-        dtype = _DTYPES.get(tensor.DataType())
-        if dtype is None or tensor.RawDataLength() == 0:
+def _constants(graph: Table) -> Iterator[tuple[str, NDArray[Any]]]:
+    for tensor in graph.tables(_GRAPH_INITIALIZERS):
+        dtype = _DTYPES.get(tensor.number(_TENSOR_DATA_TYPE))
+        start, n_bytes = tensor.vector(_TENSOR_RAW_DATA)
+        if dtype is None or n_bytes == 0:
             continue
-        shape = [tensor.Dims(j) for j in range(tensor.DimsLength())]
+        dims, n_dims = tensor.vector(_TENSOR_DIMS)
+        shape = struct.unpack_from(f"<{n_dims}q", tensor.data, dims)
         # A view: the array keeps the file's bytes alive, and nothing is copied.
-        yield tensor.Name().decode(), tensor.RawDataAsNumpy().view(dtype).reshape(shape)
+        flat = np.frombuffer(tensor.data, dtype, n_bytes // np.dtype(dtype).itemsize, start)
+        yield tensor.text(_TENSOR_NAME), flat.reshape(shape)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -28,19 +30,30 @@ def load_engine(
         DependencyMissing, ModelNotInstalled, EngineFailed: see the engine; EngineFailed also where files
             are not what the catalog says.
     """
-    if revision == entry.revision:
-        _check_files(entry, path)
-    model = ModelRef(entry.id, revision)
+    digests = entry.sha256 if revision == entry.revision else ()
+    with ThreadPoolExecutor(len(digests) or 1) as threads:
+        checks = [threads.submit(_check_file, entry, path / name, digest) for name, digest in digests]
+        make = _maker(entry, path, ModelRef(entry.id, revision), cores, device)
+        for check in checks:
+            check.result()
+    return make()
+
+
+def _maker(
+    entry: CatalogEntry, path: Path, model: ModelRef, cores: int, device: Callable[[], DeviceChoice]
+) -> Callable[[], Engine]:
+    """Imports the runtime, which takes as long as reading the files; what it returns loads them."""
     match entry.runtime:
         case "moonshine_ort":
             from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
 
-            return MoonshineOrt(path, model, parallel_decodes=cores)
+            return partial(MoonshineOrt, path, model, parallel_decodes=cores)
         case "whisper_ct2":
             from voiceforge.speech.engines.whisper_ct2 import WhisperCt2
 
             known = entry.capabilities
-            return WhisperCt2(
+            return partial(
+                WhisperCt2,
                 path,
                 model,
                 device=device(),
@@ -51,15 +64,14 @@ def load_engine(
             assert_never(entry.runtime)
 
 
-def _check_files(entry: CatalogEntry, path: Path) -> None:
+def _check_file(entry: CatalogEntry, path: Path, digest: str) -> None:
     """A file that was damaged after its installation would load, and make words of its own."""
-    for name, digest in entry.sha256:
-        try:
-            with (path / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            continue  # the engine knows best what it lacks
-        except OSError as error:
-            raise EngineFailed(f"{name} of model {entry.id} cannot be read") from error
-        if found != digest:
-            raise EngineFailed(f"{name} of model {entry.id} is damaged: install it again")
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return  # the engine knows best what it lacks
+    except OSError as error:
+        raise EngineFailed(f"{path.name} of model {entry.id} cannot be read") from error
+    if found != digest:
+        raise EngineFailed(f"{path.name} of model {entry.id} is damaged: install it again")

@@ -67,7 +67,7 @@ class Heard:
     """Some more of the recording.
 
     windows: those that became complete, by channel and time. settled_samples: no window that is still to
-    come begins before. decoded_s: how far the recording has been decoded.
+    come holds speech from before. decoded_s: how far the recording has been decoded.
     """
 
     windows: tuple[WindowAudio, ...]
