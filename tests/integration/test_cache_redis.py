@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from voiceforge.errors import Unavailable
 from voiceforge.infra.cache.base import CacheKey, CacheUnreachable
@@ -21,6 +20,7 @@ from voiceforge.services.result_cache import CacheReports, ResultCache
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript import ModelRef
 from voiceforge.telemetry.metrics import Metrics
+from voiceforge.testing.log_lines import log_lines
 from voiceforge.testing.redis_server import RedisServer, find_redis, redis_server
 from voiceforge.testing.scripted_services import spoken
 
@@ -41,9 +41,9 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def log_lines() -> Iterator[list[Any]]:
-    with structlog.testing.capture_logs() as lines:
+@pytest.fixture(name="log_lines")
+def kept_log_lines() -> Iterator[list[dict[str, Any]]]:
+    with log_lines() as lines:
         yield lines
 
 

@@ -63,12 +63,12 @@ def _workshop(choices: Choices) -> Iterator[Workshop]:
 
 def _log_for_a_terminal(loaded: LoadedSettings, quiet: bool) -> None:
     """A command speaks for itself: its log lines are only what is wrong, unless a level was asked for."""
-    from voiceforge.telemetry.logs import configure_logging
+    from voiceforge.telemetry.logs_later import configure_logging_later
 
     log = loaded.settings.log
     asked = ("log", "level") in loaded.origins
     level = "error" if quiet else log.level if asked else "warning"
-    configure_logging(level, "pretty" if log.format == "auto" else log.format)
+    configure_logging_later(level, "pretty" if log.format == "auto" else log.format)
 
 
 def _serve(choices: Choices, on_listening: Callable[[Listening], None]) -> None:

@@ -14,7 +14,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -29,6 +28,7 @@ from voiceforge.main.drain import DrainGate
 from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.services.container import Services
+from voiceforge.telemetry.logger import Logger
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Once requests have had their grace, how long their cancellation and the closing of connections may take.
@@ -36,7 +36,7 @@ _CLOSING_S = 2
 _AT_ONCE_S = 0.3
 _SWEEP_EVERY_S = 30.0
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 def http_config(settings: Settings, version: str) -> HttpConfig:

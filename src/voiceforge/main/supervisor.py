@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import structlog
-
 from voiceforge.infra.enginehost.keeper import HostKeeper
 from voiceforge.infra.enginehost.remote_keeper import KeeperServer
 from voiceforge.main.settings import Settings
+from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import SHARED_FOLDER_VARIABLE, forget_process
 
 _LOOK_EVERY_S = 0.2
@@ -38,7 +37,7 @@ _YOUNG_S = 10.0
 _MOST_YOUNG_DEATHS = 5
 """In a row: what kills workers as soon as they live will not go away by itself."""
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
-
 from voiceforge.errors import ShuttingDown
 from voiceforge.infra.enginehost.base import EngineHosts
 from voiceforge.speech.engines.tickets import DecodeQueue, Priority, Ticket
+from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import Metrics
 
 _HANDOVER_S = 1.0  # longer than anything but a load holds the lock of a place
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 @dataclass(slots=True)

@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import aclosing
 
-import structlog
-
 from voiceforge.errors import Cancelled, VoiceForgeError
 from voiceforge.speech.transcript.events import Finished, TranscribeEvent
 from voiceforge.speech.transcript.types import Transcript
+from voiceforge.telemetry.logger import Logger
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 Start = Callable[[], AsyncGenerator[TranscribeEvent, None]]
 Keep = Callable[[Transcript], Awaitable[None]]

@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 
-import structlog
-
 from voiceforge.errors import Unavailable
 from voiceforge.infra.cache.base import Cache, CacheKey, CacheRefused, CacheUnreachable
 from voiceforge.services.result_codec import ResultCodec, UnreadableResult
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript.types import ModelRef, Transcript
+from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import CacheOutcome, Metrics
 
 CACHE_NAME = "results"
@@ -26,7 +25,7 @@ CACHE_NAME = "results"
 _LARGE_SEGMENTS = 50
 _LARGE_BYTES = 8192
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class CacheUse(Enum):

@@ -1,7 +1,7 @@
 """Log lines: structlog and the standard library end in one handler, as JSON or for a terminal.
 
 Two kinds of content never leave: secrets are masked, and whatever was spoken or asked for is withheld.
-Modules log through `structlog.get_logger(__name__)` or `logging.getLogger(__name__)`, alike.
+Our modules log through `logger.Logger(__name__)`; libraries through `logging` or structlog, alike.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from voiceforge.telemetry.logger import VALUES
 
 LogFormat = Literal["auto", "json", "pretty"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -51,7 +53,7 @@ def configure_logging(
     handler = _VoiceForgeHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _drop_duplicates, *_shared_processors()],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _own_values, *_shared_processors()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_renderers(pretty, target),
@@ -117,9 +119,12 @@ def _renderers(pretty: bool, target: TextIO) -> list[Processor]:
     return [structlog.processors.format_exc_info, mask_secrets, renderer]
 
 
-def _drop_duplicates(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Take out copies of the message that other formatters, and uvicorn, leave on a record."""
-    return {key: value for key, value in event.items() if key not in ("message", "asctime", "color_message")}
+def _own_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Bring our values up beside the event; take out copies of the message that other formatters, and
+    uvicorn, leave on a record."""
+    values = event.pop(VALUES, {})
+    others = {key: v for key, v in event.items() if key not in ("message", "asctime", "color_message")}
+    return {**values, **others}
 
 
 def withhold_spoken(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

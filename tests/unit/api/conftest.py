@@ -7,22 +7,22 @@ from typing import Any
 
 import httpx
 import pytest
-import structlog
 from fastapi import FastAPI
 
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.services.container import Services
 from voiceforge.testing.live_server import LiveServer, live_server
+from voiceforge.testing.log_lines import log_lines
 from voiceforge.testing.scripted_services import ScriptedTranscriptions, scripted_services
 
 KEY = "right-key"
 
 
-@pytest.fixture(autouse=True)
-def log_lines() -> Iterator[list[Any]]:
+@pytest.fixture(autouse=True, name="log_lines")
+def kept_log_lines() -> Iterator[list[dict[str, Any]]]:
     """Kept, not printed: printing tracebacks for people costs seconds."""
-    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+    with log_lines() as lines:
         yield lines
 
 

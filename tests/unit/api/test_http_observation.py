@@ -34,7 +34,7 @@ async def test_every_log_line_of_a_request_carries_its_id_and_no_content(client,
 async def test_probes_do_not_fill_the_log(client, log_lines):
     for path in ("/health", "/health/live", "/health/ready", "/metrics"):
         await client.get(path)
-    assert {line["log_level"] for line in log_lines if line["event"] == "request"} == {"debug"}
+    assert {line["level"] for line in log_lines if line["event"] == "request"} == {"debug"}
 
 
 async def test_the_id_does_not_leak_into_the_next_request(client):

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import structlog
 
+from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.logs import MASK, SPOKEN_KEYS, configure_logging, log_context
+from voiceforge.telemetry.logs_later import configure_logging_later
 
 
 class Terminal(io.StringIO):
@@ -36,15 +38,17 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_both_ways_to_log_give_the_same_json() -> None:
+def test_all_ways_to_log_give_the_same_json() -> None:
     stream = io.StringIO()
     configure_logging("info", "json", stream)
+    Logger("voiceforge.a").info("model loaded", model="m", seconds=1.5)
     structlog.get_logger("voiceforge.a").info("model loaded", model="m", seconds=1.5)
     logging.getLogger("voiceforge.a").info("model %s", "loaded", extra={"model": "m", "seconds": 1.5})
-    first, second = lines(stream)
+    first, second, third = lines(stream)
     assert first.pop("timestamp").endswith("Z")
     second.pop("timestamp")
-    assert first == second
+    third.pop("timestamp")
+    assert first == second == third
     assert first == {
         "event": "model loaded",
         "model": "m",
@@ -54,12 +58,32 @@ def test_both_ways_to_log_give_the_same_json() -> None:
     }
 
 
+def test_a_value_may_be_called_as_something_that_every_line_has() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    Logger("voiceforge").warning("ended", name="n", process=7, message="m", level="high")
+    [line] = lines(stream)
+    assert (line["event"], line["name"], line["process"], line["message"]) == ("ended", "n", 7, "m")
+    assert line["level"] == "warning"
+
+
+def test_a_process_that_logs_nothing_sets_nothing_up(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging_later("warning", "json")
+    log = Logger("voiceforge.later")
+    log.info("too quiet")
+    log.warning("first", n=1)
+    logging.getLogger("httpx").warning("second")
+    log.info("still too quiet")
+    written = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line.get("n")) for line in written] == [("first", 1), ("second", None)]
+
+
 def test_auto_writes_json_unless_a_terminal_reads_it() -> None:
     file, terminal = io.StringIO(), Terminal()
     configure_logging("info", "auto", file)
-    structlog.get_logger("voiceforge").info("hello")
+    Logger("voiceforge").info("hello")
     configure_logging("info", "auto", terminal)
-    structlog.get_logger("voiceforge").info("hello")
+    Logger("voiceforge").info("hello")
     assert lines(file)[0]["event"] == "hello"
     assert "hello" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
@@ -77,11 +101,11 @@ def test_configuring_again_replaces_the_first_stream() -> None:
 def test_level_applies_to_us_and_other_libraries_are_heard_from_warnings_up() -> None:
     stream = io.StringIO()
     configure_logging("debug", "json", stream)
-    structlog.get_logger("voiceforge.x").debug("ours")
+    Logger("voiceforge.x").debug("ours")
     logging.getLogger("httpx").info("GET https://example/?token=abc")
     logging.getLogger("httpx").warning("slow")
     configure_logging("error", "json", stream)
-    structlog.get_logger("voiceforge.x").warning("too quiet")
+    Logger("voiceforge.x").warning("too quiet")
     assert [line["event"] for line in lines(stream)] == ["ours", "slow"]
 
 
@@ -104,9 +128,9 @@ def test_context_is_on_every_line_inside_and_on_none_after() -> None:
     stream = io.StringIO()
     configure_logging("info", "json", stream)
     with log_context(request_id="r1"):
-        structlog.get_logger("voiceforge").info("a")
+        Logger("voiceforge").info("a")
         logging.getLogger("uvicorn.error").info("b")
-    structlog.get_logger("voiceforge").info("c")
+    Logger("voiceforge").info("c")
     assert [line.get("request_id") for line in lines(stream)] == ["r1", "r1", None]
 
 
@@ -115,7 +139,7 @@ def test_context_is_on_every_line_inside_and_on_none_after() -> None:
 def test_what_was_spoken_is_withheld_at_any_depth(style: Any, key: str) -> None:
     stream = io.StringIO()
     configure_logging("info", style, stream)
-    log = structlog.get_logger("voiceforge")
+    log = Logger("voiceforge")
     log.info("done", **{key: "the quick brown fox"})
     log.info("done", result={"parts": [{key: ["the quick brown fox"]}]})
     logging.getLogger("voiceforge").info("done", extra={key: "the quick brown fox"})
@@ -132,7 +156,7 @@ def test_a_traceback_shows_no_local_variables(style: Any) -> None:
         heard = "the quick brown " + "fox"
         raise RuntimeError(f"failed on {len(heard)} letters")
 
-    for log in (structlog.get_logger("voiceforge"), logging.getLogger("voiceforge")):
+    for log in (Logger("voiceforge"), logging.getLogger("voiceforge")):
         try:
             decode()
         except RuntimeError:
@@ -145,7 +169,7 @@ def test_a_traceback_shows_no_local_variables(style: Any) -> None:
 def test_secrets_are_masked_by_key_and_inside_text(style: Any) -> None:
     stream = io.StringIO()
     configure_logging("info", style, stream)
-    log = structlog.get_logger("voiceforge")
+    log = Logger("voiceforge")
     log.info(
         "a",
         api_key="hush1234",

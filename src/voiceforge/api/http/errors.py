@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -22,12 +21,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceforge.api.http.request_id import request_id_of
 from voiceforge.errors import ErrorKind, InvalidRequest, NotFound, VoiceForgeError
+from voiceforge.telemetry.logger import Logger
 
 _COMES_BACK = frozenset({ErrorKind.OVERLOADED, ErrorKind.UNAVAILABLE})
 _TOLD = "voiceforge.errors_told"
 CLIENT_GONE_STATUS = 499  # nginx's number; only logs and metrics ever see it
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 
 class ErrorSurface(Protocol):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceforge.api.http.errors import CLIENT_GONE_STATUS, ErrorReplies
+from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import Metrics
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 _PROBES = ("/health", "/metrics")
 _UNKNOWN_ROUTE = "(none)"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import uuid
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from voiceforge.telemetry.logs import log_context
 
 HEADER = "X-Request-ID"
 _SOUND = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
@@ -38,5 +39,5 @@ class RequestIds:
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with log_context(request_id=request_id):
             await self._app(scope, receive, send_with_id)

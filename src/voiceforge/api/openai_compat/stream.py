@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import structlog
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -24,6 +23,7 @@ from voiceforge.api.openai_compat.convert import languages, warnings
 from voiceforge.api.openai_compat.errors import STATUSES, error_object
 from voiceforge.errors import ErrorKind, VoiceForgeError
 from voiceforge.speech.transcript import Finished, SegmentReady, TranscribeEvent
+from voiceforge.telemetry.logger import Logger
 
 _PING = b": ping\n\n"
 # Long enough for a bad file to be found out while a plain error status can still be sent.
@@ -31,7 +31,7 @@ _FIRST_EVENT_S = 5.0
 # A client that reads slowly holds its own decode back instead of filling our memory.
 _EVENTS_AHEAD = 64
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

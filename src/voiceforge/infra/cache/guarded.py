@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-import structlog
-
 from voiceforge.infra.cache.base import Cache, CacheKey, CacheRefused, CacheSize, CacheUnreachable
 from voiceforge.infra.cache.breaker import Breaker, BreakerRule
+from voiceforge.telemetry.logger import Logger
 
 Fault = Literal["unreachable", "refused"]
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class CacheObserver(Protocol):

@@ -15,16 +15,15 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol
 
-import structlog
-
 from voiceforge.errors import ShuttingDown, VoiceForgeError
 from voiceforge.infra.enginehost.base import EngineSpec
 from voiceforge.infra.enginehost.host_process import HostProcess
+from voiceforge.telemetry.logger import Logger
 
 _WATCH_EVERY_S = 0.5
 _RETIREMENT_S = 30.0
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
