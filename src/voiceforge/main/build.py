@@ -1,24 +1,22 @@
-"""Wires everything, once: settings in, the services of a process out."""
+"""Wires everything, once: settings in, the services of a process out.
+
+What only servers need is imported where it is wired: commands start sooner.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voiceforge.errors import DependencyMissing, ModelNotFound
-from voiceforge.infra.audiohost.keeper import AudioHostKeeper
-from voiceforge.infra.audiohost.pool import MemberPool
-from voiceforge.infra.audiohost.remote_aligner import ALIGN, RemoteAligner
-from voiceforge.infra.audiohost.remote_listener import LISTEN, RemoteListener
 from voiceforge.infra.cache.base import Cache
 from voiceforge.infra.cache.clearings import Clearings
 from voiceforge.infra.cache.guarded import GuardedCache
 from voiceforge.infra.cache.memory import MemoryCache
-from voiceforge.infra.enginehost.base import EngineSpec
-from voiceforge.infra.enginehost.child_process import ChildProcessHosts
+from voiceforge.infra.enginehost.base import EngineHosts, EngineSpec
 from voiceforge.infra.enginehost.in_process import InProcessHosts
-from voiceforge.infra.enginehost.keeper import HostKeeper, Hosts, WatchRules
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub, HubAddress
@@ -38,6 +36,10 @@ from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.pipeline.listen import Listener, LocalListener
 from voiceforge.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from voiceforge.infra.audiohost.keeper import AudioHostKeeper
+    from voiceforge.infra.enginehost.keeper import HostKeeper, Hosts
 
 _LISTENERS_PER_CORE = 2
 """One of them waits for the disk, or for its request's thread, now and then."""
@@ -96,7 +98,7 @@ def build(
         )
 
     engines = EngineRoom(
-        ChildProcessHosts(hosts, spec, metrics)
+        _child_processes(hosts, spec, metrics)
         if hosts is not None
         else InProcessHosts(load, limits, describe=device.describe),
         metrics=metrics,
@@ -170,8 +172,16 @@ class _Device:
         return f"{self._choice.device}, {self._choice.compute_type}"
 
 
+def _child_processes(hosts: Hosts, spec: Callable[[str], EngineSpec], metrics: Metrics) -> EngineHosts:
+    from voiceforge.infra.enginehost.child_process import ChildProcessHosts
+
+    return ChildProcessHosts(hosts, spec, metrics)
+
+
 def keep_hosts(settings: Settings) -> HostKeeper:
     """The keeper of the models' processes; belongs to the first process of a server."""
+    from voiceforge.infra.enginehost.keeper import HostKeeper, WatchRules
+
     wish = settings.engine
     return HostKeeper(
         [sys.executable, "-P", "-m", "voiceforge.main.engine_host"],
@@ -185,6 +195,8 @@ def keep_hosts(settings: Settings) -> HostKeeper:
 
 def keep_audio_host() -> AudioHostKeeper:
     """The keeper of those who read audio; belongs to the first process of a server."""
+    from voiceforge.infra.audiohost.keeper import AudioHostKeeper
+
     return AudioHostKeeper([sys.executable, "-P", "-m", "voiceforge.main.audio_host"])
 
 
@@ -194,6 +206,9 @@ def _ears(
     """What listens to recordings, and what makes the aligner."""
     if audio_host is None:
         return LocalListener(), lambda: _local_aligner(cores)
+    from voiceforge.infra.audiohost.pool import MemberPool
+    from voiceforge.infra.audiohost.remote_aligner import ALIGN, RemoteAligner
+    from voiceforge.infra.audiohost.remote_listener import LISTEN, RemoteListener
     from voiceforge.speech.alignment.english_pocketsphinx import ALIGNED_LANGUAGES
 
     pool = MemberPool(

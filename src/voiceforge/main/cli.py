@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from voiceforge.cli.ports import Choices, Listening, Ports, SettingRow, Workshop
 from voiceforge.cli.root import root
+from voiceforge.main import quick_start
 
 if TYPE_CHECKING:
     from voiceforge.main.settings_loading import LoadedSettings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    quick_start.hurry()
     root.main(
         prog_name="voiceforge",
         obj=Ports(
@@ -54,6 +56,7 @@ def _workshop(choices: Choices) -> Iterator[Workshop]:
     _log_for_a_terminal(loaded, choices.quiet)
     settings = loaded.settings
     services = build(settings, version=_version(), any_folder=True)
+    quick_start.settled()
     try:
         yield Workshop(services, transcribe_defaults(settings), temp_dir(settings))
     finally:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from voiceforge.cli.ports import Listening
 from voiceforge.errors import Conflict, VoiceForgeError
+from voiceforge.main import quick_start
 from voiceforge.main.build import build, keep_audio_host, keep_hosts
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir
@@ -82,10 +83,12 @@ def _run(
         assert keeper is not None  # the settings see to it
         from voiceforge.main.supervisor import Supervisor
 
+        quick_start.settled()
         return Supervisor(settings, version, listener, keeper, audio_host).run(on_listening)
     from voiceforge.main.http_server import HttpServer
 
     server = HttpServer(settings, services, version)
+    quick_start.settled()
     asyncio.run(server.run(listener, on_listening))
     return server.exit_code
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from voiceforge.services.engine_room import EngineRoom
 
 Status = Literal["ok", "degraded", "failed"]
@@ -104,6 +102,8 @@ class Health:
         return Check("disk", "degraded" if low else "ok", "less than 1 GiB free" if low else "enough", data)
 
     def _memory(self) -> Check:
+        import psutil
+
         free = psutil.virtual_memory().available
         data = {"available_bytes": free, "process_bytes": psutil.Process().memory_info().rss}
         low = free < _LOW_MEMORY_BYTES

@@ -17,9 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from voiceforge.infra.audiohost.line import Garbled, Line, LineClosed
+from voiceforge.telemetry.logger import Logger
 
 _BACKLOG = 128
 _PING_EVERY_S = 1.0
@@ -29,7 +28,7 @@ _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 10.0
 _SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """A process that forks must have no other threads, and no member needs them."""
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import structlog
-
 from voiceforge.errors import Cancelled, ShuttingDown, Unavailable
 from voiceforge.infra.audiohost.host_line import HostGone, HostLine, Member, NoMember
 from voiceforge.infra.audiohost.line import Garbled, LineClosed, Parcel
 from voiceforge.infra.audiohost.places import Places
+from voiceforge.telemetry.logger import Logger
 
 _ORDERS_PER_MEMBER = 100
 """What a decoder leaks, or spoils unseen, goes with its process."""
@@ -27,7 +26,7 @@ _BIRTHS = 3
 """Tries to make a member, where one ended before it could say a word."""
 _RETRY_AFTER_S = 2.0
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class MemberLost(Exception):

@@ -5,19 +5,19 @@ and its memory is the host's, once for all.
 from __future__ import annotations
 
 import numpy as np
-import structlog
 
 from voiceforge.infra.audiohost.line import Garbled, Parcel
 from voiceforge.infra.audiohost.pool import MemberLost, MemberPool
 from voiceforge.speech.alignment.timeline import proportional_words
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.transcript.types import Word
+from voiceforge.telemetry.logger import Logger
 
 ALIGN = "align"
 """The craft."""
 _TRIES = 2
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class RemoteAligner:

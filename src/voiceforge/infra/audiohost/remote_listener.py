@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 
-import structlog
-
 from voiceforge.errors import DecoderCrashed
 from voiceforge.infra.audiohost.error_json import error_from_json
 from voiceforge.infra.audiohost.event_json import events_from_json, options_to_json
@@ -15,11 +13,12 @@ from voiceforge.infra.audiohost.line import Garbled, Parcel
 from voiceforge.infra.audiohost.pool import Errand, MemberLost, MemberPool
 from voiceforge.speech.audio.decode import open_file
 from voiceforge.speech.pipeline.listen import AudioSource, ListenEvent, ListenOptions, Recording
+from voiceforge.telemetry.logger import Logger
 
 LISTEN = "listen"
 """The craft."""
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class RemoteListener:
