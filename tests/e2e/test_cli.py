@@ -21,6 +21,8 @@ import webvtt
 
 Completed = subprocess.CompletedProcess[str]
 Run = Callable[..., Completed]
+Imports = Callable[..., tuple[Completed, set[str]]]
+Clips = dict[str, Path]
 
 # What `--help` must not pay for.
 HEAVY = (
@@ -36,22 +38,56 @@ HEAVY = (
     "asyncio",
 )
 
+# What a transcription must not: servers, other engines, and what only a terminal or a log line needs.
+NOT_FOR_ONE_RECORDING = (
+    "av",
+    "ctranslate2",
+    "faster_whisper",
+    "fastapi",
+    "httpx",
+    "matplotlib",
+    "psutil",
+    "redis",
+    "rich",
+    "structlog",
+    "uvicorn",
+)
 
-class TestStart:
-    def test_the_help_imports_nothing_heavy(self, environment: dict[str, str]) -> None:
-        probe = (
-            "import sys; from voiceforge.main.cli import main\n"
-            "try: main()\n"
-            "finally: print(*sys.modules, file=sys.stderr)"
-        )
+
+@pytest.fixture
+def imports(environment: dict[str, str]) -> Callable[..., tuple[Completed, set[str]]]:
+    """Runs a command; what it did, and the modules it loaded."""
+    probe = (
+        "import sys; from voiceforge.main.cli import main\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+
+    def run(*arguments: str | Path) -> tuple[Completed, set[str]]:
         done = subprocess.run(
-            [sys.executable, "-c", probe, "--help"], capture_output=True, text=True, env=environment
+            [sys.executable, "-c", probe, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment,
         )
         assert done.returncode == 0
+        return done, set(done.stderr.split())
+
+    return run
+
+
+class TestStart:
+    def test_the_help_imports_nothing_heavy(self, imports: Imports) -> None:
+        done, loaded = imports("--help")
         assert "transcribe" in done.stdout
-        loaded = done.stderr.split()
         assert "voiceforge.cli.transcribe" in loaded  # its help line was shown
-        assert [name for name in (*HEAVY, "asyncio") if name in loaded] == []
+        assert loaded.isdisjoint(HEAVY)
+
+    def test_a_transcription_imports_only_what_it_needs(self, imports: Imports, clips: Clips) -> None:
+        done, loaded = imports("transcribe", clips["beckett"])
+        assert "fail better" in done.stdout.lower()
+        assert "onnxruntime" in loaded
+        assert loaded.isdisjoint(NOT_FOR_ONE_RECORDING)
 
     def test_the_version_is_the_distribution_s(self, voiceforge: Run) -> None:
         assert voiceforge("--version").stdout.startswith("voiceforge ")
