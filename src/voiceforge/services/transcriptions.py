@@ -52,7 +52,7 @@ DEFAULT_TENANT = "default"
 @dataclass(frozen=True, slots=True)
 class TranscribeRequest:
     """model None: the default one. tenant: whose share of the queue this takes, and whose earlier results it
-    may have."""
+    may have. deadline_s: from when recognition can begin; what is not done by then fails."""
 
     source: Source
     options: TranscribeOptions
@@ -60,6 +60,7 @@ class TranscribeRequest:
     priority: Priority = Priority.INTERACTIVE
     tenant: str = DEFAULT_TENANT
     cache: CacheUse = CacheUse.NORMAL
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class Transcriptions:
             done_by = results.key(request.tenant, sha256, transcript.model, request.options)
             await results.keep(done_by, transcript)
 
-        flight = (key, request.priority)
+        flight = (key, request.priority, request.deadline_s)
         results.count("shared" if flight in self._flights else "miss")
         events = self._flights.events(
             flight,
@@ -300,7 +301,9 @@ class _Run:
         service, request = self._service, self._request
         started = time.perf_counter()
         self._go_on()  # it may have waited for its thread
-        ticket = service._engines.open(self._model_id, request.priority, request.tenant)
+        ticket = service._engines.open(
+            self._model_id, request.priority, request.tenant, deadline_s=request.deadline_s
+        )
         try:
             options = request.options
             recording = service._listener.open(self._content, listen_options(options, ticket.capabilities))

@@ -127,6 +127,15 @@ def test_what_the_model_cannot_do_is_refused_with_the_choices(client, beckett, q
     assert error.request_id == reply.headers["x-request-id"]
 
 
+def test_what_is_not_recognised_in_time_is_given_up(client, two_cities):
+    late = client.post("/v1/transcriptions?timeout_s=0.001", content=two_cities.read_bytes())
+    assert late.status_code == 504
+    error = ErrorOut.model_validate(late.json()).error
+    assert (error.code, error.retryable) == ("deadline_exceeded", True)
+    in_time = client.post("/v1/transcriptions?timeout_s=100", content=two_cities.read_bytes())
+    assert in_time.status_code == 200
+
+
 def test_the_server_says_how_it_is(client):
     assert client.get("/health/ready").status_code == 200
     assert client.get("/health").json()["status"] in ("ok", "degraded")

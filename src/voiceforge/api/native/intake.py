@@ -106,6 +106,7 @@ class Reception:
             options=wish.options,
             model=wish.model,
             cache=wanted_cache_use(request),
+            deadline_s=wish.given.timeout_s,
         )
         return Intake(work, wish.format, wish.given.words)
 

@@ -56,6 +56,12 @@ class Options(BaseModel):
         max_length=40,
         description="json, verbose_json, txt, srt, vtt or tsv; absent: what `Accept` names, else json.",
     )
+    timeout_s: float | None = Field(
+        None,
+        gt=0,
+        le=86_400,
+        description="Give up, with 504, when recognition is not done so many seconds after it could begin.",
+    )
     mode: Literal["sync"] = Field("sync", description="`sync` answers with the transcript.")
     url: str | None = Field(
         None, max_length=8192, description="Where to fetch the recording (form and JSON bodies only)."
