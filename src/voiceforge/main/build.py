@@ -20,6 +20,7 @@ from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub, HubAddress
+from voiceforge.main.memory import suit_memory_to
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import Settings
 from voiceforge.services.container import Services
@@ -80,6 +81,7 @@ def build(
     def load(model_id: str) -> Engine:
         source = models.source(model_id)
         files = source.installed.files
+        suit_memory_to(source.entry.runtime)
         return load_engine(source.entry, files.path, files.revision, cores=cores, device=device.choice)
 
     def spec(model_id: str) -> EngineSpec:

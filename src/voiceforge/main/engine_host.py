@@ -7,7 +7,7 @@ import numpy as np
 from voiceforge.errors import EngineFailed, VoiceForgeError
 from voiceforge.infra.enginehost.base import EngineSpec
 from voiceforge.infra.enginehost.child import run_host
-from voiceforge.main.memory import return_large_blocks
+from voiceforge.main.memory import return_large_blocks, suit_memory_to
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import DecodeOptions, Engine
 from voiceforge.speech.engines.device import DeviceChoice, choose_device
@@ -28,6 +28,7 @@ def _load(spec: EngineSpec) -> tuple[Engine, str]:
         choices.append(choose_device(spec.device, spec.compute_type, spec.threads))
         return choices[-1]
 
+    suit_memory_to(spec.entry.runtime)
     engine = load_engine(spec.entry, spec.path, spec.revision, cores=spec.cores, device=device)
     _warm_up(engine)
     names = [f"{choice.device}, {choice.compute_type}" for choice in choices]
