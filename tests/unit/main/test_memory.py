@@ -1,4 +1,4 @@
-"""What freeing a large block costs the next time; in processes of their own, since they keep such settings."""
+"""What freeing a large block costs the next time; in processes of their own, which keep such settings."""
 
 from __future__ import annotations
 
