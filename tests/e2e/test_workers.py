@@ -122,6 +122,21 @@ def test_a_model_that_is_killed_comes_back_for_all_of_them(
     assert after.pid != before.pid
 
 
+def test_decoders_that_are_killed_come_back_and_everybody_is_answered(
+    server: subprocess.Popen[str], url: str, clips: dict[str, Path]
+) -> None:
+    (host,) = (p for p in children(server, "audio_host") if p.ppid() == server.pid)
+    with ThreadPoolExecutor(8) as pool:
+        coming = [pool.submit(transcribe, url, clips["two_cities"]) for _ in range(8)]
+        wait_until(lambda: len(host.children()) > 1)
+        members = host.children()
+        host.kill()
+        assert len({future.result() for future in coming}) == 1
+    psutil.wait_procs([host, *members], timeout=30)
+    assert not any(process.is_running() for process in (host, *members))
+    assert len({p.pid for p in children(server, "audio_host") if p.ppid() == server.pid}) == 1
+
+
 def test_a_model_is_swapped_without_a_failed_request(
     server: subprocess.Popen[str], url: str, clips: dict[str, Path]
 ) -> None:

@@ -2,7 +2,8 @@
 
     order {"listen": how, "skip": events} and the file ─▶ … ◀─ answer, {"more"} ─▶ … ◀─ answer, over
 
-An answer comes as soon as there is a window to recognise, or after a moment without one.
+The first answer comes as soon as there is a window to recognise. Later ones bring more at a time, since the
+engine then has something to do.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from voiceforge.speech.audio.read_libav import LibavReader
 from voiceforge.speech.pipeline.listen import Ended, Heard, ListenEvent, ListenOptions, listen
 from voiceforge.speech.vad.silero import SileroModel
 
-_ENOUGH_S = 0.02
-"""With a window to give. A clip is over sooner, and its end then comes with it."""
+_FIRST_CPU_S, _LATER_CPU_S = 0.02, 0.1
+"""Work for an answer with windows: about 10 and 50 s of audio. Most clips are over with the first."""
 _LONGEST_S = 0.25
+"""For an answer without."""
 
 
 class ListenCraft:
@@ -67,15 +69,21 @@ class ListenCraft:
 
 
 def _portions(events: Iterator[ListenEvent]) -> Iterator[list[ListenEvent]]:
-    began = time.monotonic()
+    enough_s = _FIRST_CPU_S
     portion: list[ListenEvent] = []
-    windows = 0
+    has_windows = False
+    began_s, began_cpu_s = time.monotonic(), time.process_time()
     for event in events:
+        # Looked at before the next one is known to be the end, which costs nothing and shall not wait.
+        if portion and not isinstance(event, Ended):
+            spent_s = time.process_time() - began_cpu_s
+            if (has_windows and spent_s >= enough_s) or time.monotonic() - began_s >= _LONGEST_S:
+                yield portion
+                enough_s, portion, has_windows = _LATER_CPU_S, [], False
+                began_s, began_cpu_s = time.monotonic(), time.process_time()
         portion.append(event)
-        windows += len(event.windows) if isinstance(event, Heard) else 0
-        if isinstance(event, Ended) or time.monotonic() - began >= (_ENOUGH_S if windows else _LONGEST_S):
-            yield portion
-            began, portion, windows = time.monotonic(), [], 0
+        has_windows = has_windows or (isinstance(event, Heard) and bool(event.windows))
+    yield portion
 
 
 def _practise(vad: SileroModel) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from voiceforge.errors import Cancelled, ShuttingDown, Unavailable
 from voiceforge.infra.audiohost.host_line import HostGone, HostLine, Member, NoMember
 from voiceforge.infra.audiohost.line import Garbled, LineClosed, Parcel
-from voiceforge.infra.audiohost.places import Places
+from voiceforge.infra.audiohost.places import Places, Turn
 from voiceforge.telemetry.logger import Logger
 
 _ORDERS_PER_MEMBER = 100
@@ -209,6 +209,7 @@ class Errand:
         self._pool = pool
         self._craft = craft
         self._places = places
+        self._turn = Turn()
         self._lock = threading.Lock()
         self._member: Member | None = None
         self._cancelled = False
@@ -228,7 +229,7 @@ class Errand:
             Cancelled: after `cancel`.
             DependencyMissing, Unavailable, ShuttingDown: there are no members to be had.
         """
-        with self._places.one(self._stop):
+        with self._places.one(self._turn, begun=self._member is not None):
             member = self._member
             if member is None:
                 member = self._pool.take(self._craft, fresh=self._fresh)
@@ -262,7 +263,7 @@ class Errand:
             self._cancelled = True
             if self._member is not None:
                 self._member.line.shut()
-        self._places.wake()
+        self._places.end(self._turn)
 
     def close(self) -> None:
         """Unfinished work is given up. Idempotent."""
@@ -270,10 +271,6 @@ class Errand:
         member = self._release()
         if member is not None:
             member.dismiss()
-
-    def _stop(self) -> None:
-        if self._cancelled:
-            raise Cancelled("the transcription was cancelled")
 
     def _hold(self, member: Member) -> None:
         with self._lock:
