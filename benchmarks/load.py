@@ -116,6 +116,8 @@ def _target(args: Namespace) -> Iterator[tuple[str, int | None]]:
         yield args.url.rstrip("/"), args.pid
         return
     chosen = dict(setting.split("=", 1) for setting in args.setting)
+    if args.cached:
+        chosen = {"VOICEFORGE_CACHE__ENABLED": "true", **chosen}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         server = stack.enter_context(serving(environment(Path(folder) / "data", **chosen), *args.serve))
         yield server.url, server.pid
