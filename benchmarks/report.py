@@ -31,6 +31,7 @@ _TITLES = {
     "load": "Load",
     "soak": "Soak",
     "isolation": "One beside the others",
+    "listening": "Recordings in processes of their own",
 }
 """In the order of the page; the keys are the programs' names and those of their files."""
 

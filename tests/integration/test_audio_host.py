@@ -377,12 +377,11 @@ def test_a_server_that_is_killed_leaves_no_process_behind() -> None:
 # -- what a member is
 
 
-def test_members_have_one_thread_stand_back_and_are_confined(house: House) -> None:
+def test_members_have_one_thread_and_are_confined(house: House) -> None:
     with closing(house.listener.open(DICKENS, PLAIN)) as recording:
         next(recording.events())
         host, (member,) = psutil.Process(house.keeper.pid), house.members()
         assert (host.num_threads(), member.num_threads()) == (1, 1)
-        assert member.nice() > host.nice()
         assert member.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert member.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
         assert member.rlimit(psutil.RLIMIT_AS)[1] < host.memory_info().vms + (1 << 30)

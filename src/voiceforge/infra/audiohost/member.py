@@ -39,13 +39,11 @@ class Craft(Protocol):
 class Confinement:
     """What a member is left with.
 
-    more_memory_bytes: address space beyond what the host had. niceness: how far it stands back behind
-    the engines and the server, which are what somebody waits for. idle_s: it ends after so long without
-    an order.
+    more_memory_bytes: address space beyond what the host had. idle_s: it ends after so long without an
+    order.
     """
 
     more_memory_bytes: int = 2 << 30
-    niceness: int = 5
     idle_s: float = 15.0
 
 
@@ -60,7 +58,6 @@ def confine(limits: Confinement, host_pid: int) -> None:
         _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + limits.more_memory_bytes)
     _limit(resource.RLIMIT_CORE, 0)  # it would hold somebody's recording
     _limit(resource.RLIMIT_FSIZE, 0)
-    os.nice(limits.niceness)
 
 
 def serve(line: Line, craft: Craft, idle_s: float) -> None:

@@ -20,8 +20,6 @@ from voiceforge.infra.audiohost.line import Garbled, LineClosed, Parcel
 from voiceforge.infra.audiohost.places import Places, Turn
 from voiceforge.telemetry.logger import Logger
 
-_ORDERS_PER_MEMBER = 100
-"""What a decoder leaks, or spoils unseen, goes with its process."""
 _BIRTHS = 3
 """Tries to make a member, where one ended before it could say a word."""
 _RETRY_AFTER_S = 2.0
@@ -50,6 +48,7 @@ class MemberPool:
         address: of the host.
         places: how many members of each craft may be at work at once.
         patience_s: a member that has not answered for so long is ended.
+        orders_per_member: what a decoder leaks, or spoils unseen, goes with its process after so many.
     """
 
     def __init__(
@@ -58,10 +57,12 @@ class MemberPool:
         places: Mapping[str, int],
         *,
         patience_s: float,
+        orders_per_member: int = 100,
         observer: PoolObserver | None = None,
     ) -> None:
         self._address = address
         self._patience_s = patience_s
+        self._orders_per_member = orders_per_member
         self._observer = observer
         self._places = {craft: Places(count) for craft, count in places.items()}
         self._lock = threading.Lock()
@@ -129,7 +130,7 @@ class MemberPool:
         """It has carried out its order and waits for the next."""
         member.orders += 1
         with self._lock:
-            if not self._closed and member.orders < _ORDERS_PER_MEMBER:
+            if not self._closed and member.orders < self._orders_per_member:
                 self._idle[craft].append(member)
                 return
         member.dismiss()
