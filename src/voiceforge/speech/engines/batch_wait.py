@@ -9,7 +9,7 @@ _GAPS = 2.0
 
 
 class BatchWait:
-    """Watches how closely windows arrive.
+    """Watches how closely windows of different requests arrive; those of one come together anyway.
 
     Args:
         most_s: the longest a window is held back.
@@ -18,12 +18,16 @@ class BatchWait:
     def __init__(self, most_s: float) -> None:
         self._most_s = most_s
         self._last: float | None = None
+        self._last_request: object = None
         self._gap_s = float("inf")
 
-    def arrived(self, now: float) -> None:
-        """A window came."""
+    def arrived(self, request: object, now: float) -> None:
+        """A window of this request came."""
         gap_s = float("inf") if self._last is None else now - self._last
         self._last = now
+        if request is self._last_request:
+            return
+        self._last_request = request
         if gap_s > _LATELY_S:
             self._gap_s = float("inf")
         elif self._gap_s == float("inf"):

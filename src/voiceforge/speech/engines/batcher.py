@@ -221,7 +221,7 @@ class Batcher:
                 self._order += 1
                 ticket._unsettled.add(item)
                 self._schedule.add(item, now)
-                self._wait.arrived(now)
+                self._wait.arrived(ticket._contender, now)
                 self._work_came.notify_all()
                 return item.future
         if ticket._cancelled:
@@ -323,9 +323,10 @@ class Batcher:
         )
         if (
             isinstance(found, Batch)
+            and not found.heavy
             and len(found.windows) < rows
             and len(found.windows) == len(self._schedule)
-            and self._idle == 1
+            and self._idle == 1  # another would take what comes
             and len(self._tickets) > 1
         ):
             hold_until = self._wait.until(found.windows[0].queued_at, now)

@@ -6,11 +6,12 @@ from voiceforge.speech.engines.batch_wait import BatchWait
 
 
 def after(gaps_s: list[float], most_s: float = 0.010) -> tuple[BatchWait, float]:
+    """Windows that came with these gaps, each of a request of its own."""
     wait, now = BatchWait(most_s), 100.0
-    wait.arrived(now)
+    wait.arrived(object(), now)
     for gap_s in gaps_s:
         now += gap_s
-        wait.arrived(now)
+        wait.arrived(object(), now)
     return wait, now
 
 
@@ -55,3 +56,11 @@ def test_bursts_are_known_though_there_are_pauses_between_them() -> None:
 def test_it_can_be_switched_off() -> None:
     wait, now = after([0.0] * 5, most_s=0.0)
     assert wait.until(now, now) is None
+
+
+def test_the_windows_of_one_request_promise_nothing() -> None:
+    wait = BatchWait(0.010)
+    request = object()
+    for step in range(10):
+        wait.arrived(request, 100.0 + 0.001 * step)
+    assert wait.until(100.009, 100.009) is None

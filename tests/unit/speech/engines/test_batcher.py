@@ -21,7 +21,7 @@ from voiceforge.errors import (
 )
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import DecodeOptions, Engine, Hypothesis, HypothesisSegment
-from voiceforge.speech.engines.batcher import Batcher, DecodeInProgress
+from voiceforge.speech.engines.batcher import Batcher, BatcherTicket, DecodeInProgress
 from voiceforge.speech.engines.tickets import BatcherLimits, Priority
 from voiceforge.testing.fake_engine import FAKE_CAPABILITIES, FakeEngine, Script
 
@@ -483,6 +483,52 @@ def test_urgent_work_waits_for_nobody_who_came_just_now() -> None:
         futures += [live.submit(window(1, i), PLAIN) for i in range(40)]
         finish(engine, futures)
     assert engine.order[-1] == [100]
+
+
+def come_closely(batcher: Batcher, engine: HeldEngine, clock: Clock) -> list[BatcherTicket]:
+    """Two requests whose windows come a millisecond apart."""
+    tickets = [batcher.open(), batcher.open()]
+    futures = []
+    for number in range(6):
+        clock.now += 0.001
+        futures.append(tickets[number % 2].submit(window(1, number), PLAIN))
+    finish(engine, futures)
+    clock.now += 0.001
+    return tickets
+
+
+def test_a_batch_with_room_waits_for_a_window_that_is_due() -> None:
+    clock = Clock()
+    engine = HeldEngine(rows=2)
+    with standing_still(engine, clock=clock) as batcher:
+        first, second = come_closely(batcher, engine, clock)
+        futures = [first.submit(window(1, 10), PLAIN)]  # for the worker no time passes until the next comes
+        futures.append(second.submit(window(1, 11), PLAIN))
+        finish(engine, futures)
+    assert engine.order[-1] == [10, 11]
+
+
+def test_but_no_longer_than_it_is_told() -> None:
+    clock = Clock()
+    engine = HeldEngine(rows=2)
+    with standing_still(engine, clock=clock) as batcher:
+        first, _ = come_closely(batcher, engine, clock)
+        future = first.submit(window(1, 10), PLAIN)
+        clock.now += BatcherLimits().batch_wait_s
+        finish(engine, [future])
+    assert engine.order[-1] == [10]
+
+
+@pytest.mark.parametrize("limits", [BatcherLimits(batch_wait_s=0.0), BatcherLimits()])
+def test_a_lone_request_never_waits(limits: BatcherLimits) -> None:
+    clock = Clock()
+    engine = HeldEngine(rows=2)
+    with standing_still(engine, clock=clock, limits=limits) as batcher:
+        first, second = come_closely(batcher, engine, clock)
+        if limits.batch_wait_s:
+            second.close()
+        finish(engine, [first.submit(window(1, 10), PLAIN)])
+    assert engine.order[-1] == [10]
 
 
 def test_closing_lets_open_requests_finish_and_admits_no_new_ones() -> None:
