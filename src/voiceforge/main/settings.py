@@ -198,7 +198,8 @@ class QueueSettings(Section):
     max_queued_s: float = Field(
         default=3600.0,
         gt=0,
-        description="Seconds of audio that may wait per model before requests are turned away.",
+        description="Seconds of audio that may wait per model in front of a new request, by its priority, "
+        "before it is turned away.",
     )
     batch_wait_s: float = Field(
         default=0.005,

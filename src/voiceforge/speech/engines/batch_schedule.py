@@ -42,8 +42,8 @@ PATIENT_TURN = 8
 """After seven batches the next one may be of the class of the window that has waited longest, if that is
 more than ten seconds: no class starves, and a backlog takes no more than that from the more urgent ones."""
 
-_LENGTH_RATIO = 2.0
-_LENGTH_SLACK_S = 2.0
+_LENGTH_RATIO = 3.0
+_LENGTH_SLACK_S = 3.0
 """Rows of a batch differ no more than that in length, by one or the other: the decoder's work grows with
 the longest row, and no row is done before the last."""
 
