@@ -6,7 +6,8 @@ Two engines, each with its own reference:
             faster-whisper's WhisperModel.transcribe on the file, one call after another, on all cores.
             With --peer-env also wyoming-faster-whisper on the same model, driven by the `wyoming` library.
   embedded  the embedded model. Reference: the engine alone on windows that have been cut before, one at a
-            time on every core: no file is read, no speech is looked for, nothing is queued.
+            time on every core: no file is read, no speech is looked for, nothing is queued. Beside it, what
+            reading, looking for speech and laying out text add: all of it in one process, nothing batched.
 
 All are loaded once and take turns, a reference turn before and after each of ours; figures are medians over
 the rounds. Loaded but idle, none uses CPU, so they do not disturb each other. Clients are a process of their
@@ -26,8 +27,9 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +39,13 @@ from processes import environment, serving
 from recordings import write_recording
 from synthetic_whisper import SIZES, build
 from traffic import client, closed_loop, one_clip, prepare, sender
-from watches import TreeWatch, tree_cpu_s
+from watches import TreeSample, tree_cpu_s, watched
 
 from voiceforge.services.samples import sample_recordings
+from voiceforge.speech.engines.base import Engine
 
 _ENGINES = ("whisper", "embedded")
+_OURS = "ours"
 _BEAM = 5
 _PEER_CLIENTS = (1, 16)
 _MEMORY_EVERY_S = 0.5
@@ -71,14 +75,41 @@ TakeTurn = Callable[[int, int], Turn]
 """(clients, count of requests) → what came of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A turn, and the mean of the reference's speeds (audio seconds per second and per CPU-second) in its
+    turns before and after."""
+
+    turn: Turn
+    loop_speed: float
+    loop_speed_per_cpu: float
+
+    @property
+    def of_the_loop(self) -> float:
+        return self.turn.speed / self.loop_speed
+
+    @property
+    def of_the_loop_per_cpu(self) -> float:
+        return self.turn.speed_per_cpu / self.loop_speed_per_cpu
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Who is measured against the reference, and with how many clients. pid: of its server, if it is one."""
+
+    name: str
+    turn: TakeTurn
+    clients: Sequence[int]
+    pid: int | None = None
+
+
 @dataclass(slots=True)
 class Found:
-    """Turns of all rounds. loops: of the reference; ours, theirs: by number of clients, and beside each of
-    them the reference's speed and speed per CPU-second around it."""
+    """loops: the reference's turns. taken: by contestant and number of clients. memory: by contestant."""
 
     loops: list[Turn]
-    ours: dict[int, list[tuple[Turn, float, float]]]
-    theirs: dict[int, list[tuple[Turn, float, float]]]
+    taken: dict[str, dict[int, list[Taken]]]
+    memory: dict[str, list[TreeSample]]
 
 
 def main() -> None:
@@ -108,12 +139,12 @@ def main() -> None:
     made.add_argument(
         "--peer-env", type=Path, metavar="FOLDER", help="environment of the peer; made where it is missing"
     )
-    made.add_argument("--run-loop", choices=_ENGINES, help="the reference; a turn per line of input")
+    made.add_argument("--run-loop", choices=list(_LOOPS), help="a turn per line of input")
     made.add_argument("--model", type=Path, help="with --run-loop whisper")
     args = made.parse_args()
     args.file = args.file or sample_recordings()[0]
     if args.run_loop:
-        _answer_turns(_whisper_loop(args) if args.run_loop == "whisper" else _embedded_loop(args))
+        _answer_turns(_LOOPS[args.run_loop](args))
         return
     report = Report("throughput")
     with tempfile.TemporaryDirectory() as folder:
@@ -129,96 +160,89 @@ def _whisper(args: Namespace, report: Report, folder: Path) -> None:
     threads = len(os.sched_getaffinity(0))
     model = build(folder / "model", size=args.size, tokens=args.tokens)
     settings = {"VOICEFORGE_MODEL": str(model), "VOICEFORGE_ENGINE__THREADS": str(threads)}
-    loop = ["--run-loop", "whisper", "--model", str(model), "--file", str(args.file)]
+    seconds = one_clip(args.file).seconds
     with ExitStack() as stack:
-        told: dict[str, Any] = {"threads": threads, "beam": _BEAM, "tokens": args.tokens}
-        theirs: TakeTurn | None = None
-        watches: dict[str, TreeWatch] = {}
+        loop = _program(
+            stack, seconds, "--run-loop", "whisper", "--model", str(model), "--file", str(args.file)
+        )
+        contestants = [_ours(args, stack, folder / "whisper", settings, args.file)]
         if args.peer_env:
             other = stack.enter_context(
                 peer(args.peer_env, model=model, recording=args.file, threads=threads, beam=_BEAM)
             )
-            theirs = stack.enter_context(_told_turns(other.client, one_clip(args.file).seconds, other.pid))
-            watches["peer"] = TreeWatch(other.pid, _MEMORY_EVERY_S)
-        found = _compare(args, stack, folder / "whisper", settings, args.file, loop, theirs, watches)
+            turn = stack.enter_context(_told_turns(other.client, seconds, other.pid))
+            contestants.append(Contestant("wyoming-faster-whisper", turn, _PEER_CLIENTS, other.pid))
+        found = _compare(args, loop, contestants)
     title = f"whisper_ct2 ({args.size}, made up)"
     report.rows += _rows(title, found, goal=lambda clients: 1.25 if clients == 16 else 1.0)
-    report.rows += _peer_rows(found) + _memory_rows(watches)
-    report.details["whisper"] = told | _told(found) | {"memory": _memory(watches)}
+    report.details["whisper"] = {"threads": threads, "beam": _BEAM, "tokens": args.tokens} | _told(found)
 
 
 def _embedded(args: Namespace, report: Report, folder: Path) -> None:
     recording = write_recording(folder, args.speech, args.seconds)
-    watches: dict[str, TreeWatch] = {}
-    loop = ["--run-loop", "embedded", "--file", str(recording.path)]
+    file = str(recording.path)
     with ExitStack() as stack:
-        found = _compare(args, stack, folder / "embedded", {}, recording.path, loop, None, watches)
-    report.rows += _rows(
-        f"the embedded engine, recordings of {recording.seconds:.0f} s",
-        found,
-        goal=lambda clients: {1: 0.95, 16: 1.15}.get(clients),
-    )
-    report.rows += _memory_rows(watches)
-    report.details["embedded"] = {"audio_s": recording.seconds} | _told(found) | {"memory": _memory(watches)}
+        loop = _program(stack, recording.seconds, "--run-loop", "embedded", "--file", file)
+        path = _program(stack, recording.seconds, "--run-loop", "path", "--file", file)
+        contestants = [
+            _ours(args, stack, folder / "embedded", {}, recording.path),
+            Contestant("from file to text in one process, window by window on every core", path, [1]),
+        ]
+        found = _compare(args, loop, contestants)
+    title = f"the embedded engine, recordings of {recording.seconds:.0f} s"
+    report.rows += _rows(title, found, goal=lambda clients: {1: 0.95, 16: 1.15}.get(clients))
+    report.details["embedded"] = {"audio_s": recording.seconds} | _told(found)
 
 
-def _compare(
-    args: Namespace,
-    stack: ExitStack,
-    data_dir: Path,
-    settings: dict[str, str],
-    file: Path,
-    loop_arguments: Sequence[str],
-    theirs: TakeTurn | None,
-    watches: dict[str, TreeWatch],
-) -> Found:
-    chosen = dict(setting.split("=", 1) for setting in args.setting)
-    env = environment(data_dir, **settings, **chosen)
-    seconds = one_clip(file).seconds
-    command = [sys.executable, __file__, *loop_arguments]
-    loop = stack.enter_context(_told_turns(command, seconds, None))
-    server = stack.enter_context(serving(env))
-    watches["ours"] = TreeWatch(server.pid, _MEMORY_EVERY_S)
-    for watch in watches.values():
-        watch.start()
-        stack.callback(watch.stop)
-    ours = _server_turns(server.url, server.pid, file)
-
-    def reference() -> Turn:
-        return loop(1, args.calls)
-
-    loop(1, 2), ours(2, 4)
-    if theirs is not None:
-        theirs(1, 2)
-    found = Found(
-        [], {c: [] for c in args.clients}, {c: [] for c in args.clients if theirs and c in _PEER_CLIENTS}
-    )
-    for number in range(args.rounds):
-        before = reference()
-        found.loops.append(before)
-        for clients in args.clients:
-            count = max(args.at_least, clients * args.per_client)
-            for turn, into in ((ours, found.ours), (theirs, found.theirs)):
-                if turn is None or clients not in into:
-                    continue
-                taken = turn(clients, count)
-                after = reference()
+def _compare(args: Namespace, loop: TakeTurn, contestants: Sequence[Contestant]) -> Found:
+    for warm_up in (loop, *(one.turn for one in contestants)):
+        warm_up(2, 4)
+    found = Found([], {one.name: {clients: [] for clients in one.clients} for one in contestants}, {})
+    with ExitStack() as stack:
+        for one in contestants:
+            if one.pid is not None:
+                found.memory[one.name] = stack.enter_context(watched(one.pid, _MEMORY_EVERY_S)).samples
+        for number in range(args.rounds):
+            found.loops.append(loop(1, args.calls))
+            for one, clients in _order(contestants):
+                before = found.loops[-1]
+                turn = one.turn(clients, max(args.at_least, clients * args.per_client))
+                after = loop(1, args.calls)
                 found.loops.append(after)
-                around = (
+                taken = Taken(
+                    turn,
                     statistics.fmean((before.speed, after.speed)),
                     statistics.fmean((before.speed_per_cpu, after.speed_per_cpu)),
                 )
-                into[clients].append((taken, *around))
-                before = after
-                print(
-                    f"round {number + 1}/{args.rounds}, {'ours' if turn is ours else 'peer'}, "
-                    f"{clients} clients: {taken.speed:.1f} s/s, {taken.speed / around[0]:.2f} of the loop",
-                    file=sys.stderr,
+                found.taken[one.name][clients].append(taken)
+                told = (
+                    f"{one.name}, {_who(clients)}: {turn.speed:.1f} s/s, {taken.of_the_loop:.2f} of the loop"
                 )
+                print(f"round {number + 1}/{args.rounds}, {told}", file=sys.stderr)
     return found
 
 
+def _order(contestants: Sequence[Contestant]) -> list[tuple[Contestant, int]]:
+    """With few clients first, the contestants beside each other."""
+    return sorted(
+        ((one, clients) for one in contestants for clients in one.clients), key=lambda entry: entry[1]
+    )
+
+
 # -- who takes turns
+
+
+def _ours(
+    args: Namespace, stack: ExitStack, data_dir: Path, settings: dict[str, str], file: Path
+) -> Contestant:
+    chosen = dict(setting.split("=", 1) for setting in args.setting)
+    server = stack.enter_context(serving(environment(data_dir, **settings, **chosen)))
+    return Contestant(_OURS, _server_turns(server.url, server.pid, file), args.clients, server.pid)
+
+
+def _program(stack: ExitStack, seconds: float, *arguments: str) -> TakeTurn:
+    """Turns of this program, run once more with `arguments`."""
+    return stack.enter_context(_told_turns([sys.executable, __file__, *arguments], seconds, None))
 
 
 def _server_turns(url: str, pid: int, file: Path) -> TakeTurn:
@@ -288,17 +312,12 @@ def _whisper_loop(args: Namespace) -> Callable[[int], list[float]]:
 
 
 def _embedded_loop(args: Namespace) -> Callable[[int], list[float]]:
-    from in_process import EMBEDDED_MODEL, embedded_model_folder, windows_of
+    from in_process import windows_of
     from recordings import samples_of
 
     from voiceforge.speech.engines.base import DecodeOptions
-    from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
-    from voiceforge.speech.transcript.types import ModelRef
 
-    cores = len(os.sched_getaffinity(0))
-    engine = MoonshineOrt(
-        embedded_model_folder(), ModelRef(id=EMBEDDED_MODEL, revision="benchmark"), parallel_decodes=cores
-    )
+    engine, cores = _embedded_engine()
     windows = windows_of(samples_of(args.file), engine.capabilities.best_window_s)
 
     def run(count: int) -> list[float]:
@@ -325,91 +344,126 @@ def _embedded_loop(args: Namespace) -> Callable[[int], list[float]]:
     return run
 
 
+def _path_loop(args: Namespace) -> Callable[[int], list[float]]:
+    from in_process import transcribe_file
+
+    from voiceforge.speech.engines.batcher import Batcher
+    from voiceforge.speech.pipeline.listen import LocalListener
+
+    engine, cores = _embedded_engine()
+    batcher, listener = Batcher(_OneByOne(engine)), LocalListener()
+
+    def one(_number: int) -> float:
+        began = time.perf_counter()
+        assert transcribe_file(args.file, batcher, listener).text
+        return time.perf_counter() - began
+
+    def run(count: int) -> list[float]:
+        # One more than cores: somebody looks for speech while the engine is busy on all of them.
+        with ThreadPoolExecutor(cores + 1) as threads:
+            return list(threads.map(one, range(count)))
+
+    return run
+
+
+class _OneByOne:
+    """An engine that never sees two windows at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.model = engine.model
+        self.capabilities = replace(engine.capabilities, max_batch_rows=1)
+        self.decode = engine.decode
+        self.close = engine.close
+
+
+def _embedded_engine() -> tuple[Engine, int]:
+    """The engine for all cores, and how many those are."""
+    from in_process import EMBEDDED_MODEL, embedded_model_folder
+
+    from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
+    from voiceforge.speech.transcript.types import ModelRef
+
+    cores = len(os.sched_getaffinity(0))
+    model = ModelRef(id=EMBEDDED_MODEL, revision="benchmark")
+    return MoonshineOrt(embedded_model_folder(), model, parallel_decodes=cores), cores
+
+
+_LOOPS = {"whisper": _whisper_loop, "embedded": _embedded_loop, "path": _path_loop}
+
+
 # -- the table
 
 
 def _rows(title: str, found: Found, goal: Callable[[int], float | None]) -> list[Row]:
     loop = f"{significant(median([turn.speed for turn in found.loops]))} audio s/s"
     rows: list[Row] = []
-    for clients, turns in found.ours.items():
+    for clients, taken in found.taken[_OURS].items():
         least = goal(clients)
-        who = _who(clients)
         rows.append(
             row(
-                f"{title}: throughput against the loop, {who}" if not rows else f"… {who}",
-                median([turn.speed / speed for turn, speed, _ in turns]),
+                f"{title}: throughput against the loop, {_who(clients)}"
+                if not rows
+                else f"… {_who(clients)}",
+                median([one.of_the_loop for one in taken]),
                 reference=loop,
                 bound=Bound(least, "at least") if least else None,
             )
         )
-        rows.append(
-            row(
-                f"… {who}, per CPU-second",
-                median([turn.speed_per_cpu / per_cpu for turn, _, per_cpu in turns]),
-            )
-        )
-        failures = sum(turn.failures for turn, _, _ in turns)
+        rows.append(row(f"… {_who(clients)}, per CPU-second", median([t.of_the_loop_per_cpu for t in taken])))
+        failures = sum(one.turn.failures for one in taken)
         if failures:
-            rows.append(row(f"… {who}, requests that failed", failures, bound=Bound(0, "at most")))
-    return rows
+            rows.append(row(f"… {_who(clients)}, requests that failed", failures, bound=Bound(0, "at most")))
+    for name, by_clients in found.taken.items():
+        if name != _OURS:
+            rows += [
+                row(f"… {name}, {_who(clients)}", median([one.of_the_loop for one in taken]))
+                for clients, taken in by_clients.items()
+            ]
+    others = [f"{name} {_peak_mb(found, name):.0f} MB" for name in found.memory if name != _OURS]
+    memory = row(
+        "… memory at most, all processes", _peak_mb(found, _OURS), "MB", reference=", ".join(others) or "–"
+    )
+    return [*rows, memory]
 
 
 def _who(clients: int) -> str:
     return "one client" if clients == 1 else f"{clients} clients"
 
 
-def _peer_rows(found: Found) -> list[Row]:
-    return [
-        row(
-            f"wyoming-faster-whisper, throughput against the loop, {_who(clients)}",
-            median([turn.speed / speed for turn, speed, _ in turns]),
-        )
-        for clients, turns in found.theirs.items()
-    ]
-
-
-def _memory_rows(watches: dict[str, TreeWatch]) -> list[Row]:
-    peaks = {name: _peak_mb(watch) for name, watch in watches.items()}
-    reference = f"wyoming-faster-whisper {peaks['peer']:.0f} MB" if "peer" in peaks else "–"
-    return [row("… memory at most, all processes of the server", peaks["ours"], "MB", reference=reference)]
-
-
-def _peak_mb(watch: TreeWatch) -> float:
-    return max(sample.rss_mb for sample in watch.samples)
-
-
-def _memory(watches: dict[str, TreeWatch]) -> dict[str, Any]:
-    return {
-        name: {
-            "rss_at_first_mb": watch.samples[0].rss_mb,
-            "rss_peak_mb": _peak_mb(watch),
-            "pss_peak_mb": max(sample.pss_mb for sample in watch.samples),
-        }
-        for name, watch in watches.items()
-    }
+def _peak_mb(found: Found, name: str) -> float:
+    return max(sample.rss_mb for sample in found.memory[name])
 
 
 def _told(found: Found) -> dict[str, Any]:
-    def side(turns: dict[int, list[tuple[Turn, float, float]]]) -> dict[str, Any]:
-        return {
-            f"{clients} clients": [
-                {
-                    **{key: value for key, value in asdict(turn).items() if key != "latencies_s"},
-                    "audio_s_per_s": turn.speed,
-                    "of_the_loop": turn.speed / speed,
-                    "of_the_loop_per_cpu": turn.speed_per_cpu / per_cpu,
-                    "latency_p50_s": median(turn.latencies_s) if turn.latencies_s else None,
-                }
-                for turn, speed, per_cpu in taken
-            ]
-            for clients, taken in turns.items()
-        }
-
     return {
         "loop_audio_s_per_s": [turn.speed for turn in found.loops],
         "loop_audio_s_per_cpu_s": [turn.speed_per_cpu for turn in found.loops],
-        "ours": side(found.ours),
-        "peer": side(found.theirs),
+        "contestants": {
+            name: {
+                _who(clients): [_taken_told(one) for one in taken] for clients, taken in by_clients.items()
+            }
+            for name, by_clients in found.taken.items()
+        },
+        "memory": {
+            name: {
+                "rss_at_first_mb": samples[0].rss_mb,
+                "rss_peak_mb": _peak_mb(found, name),
+                "pss_peak_mb": max(sample.pss_mb for sample in samples),
+            }
+            for name, samples in found.memory.items()
+        },
+    }
+
+
+def _taken_told(taken: Taken) -> dict[str, Any]:
+    turn = taken.turn
+    return {
+        **{key: value for key, value in asdict(turn).items() if key != "latencies_s"},
+        "audio_s_per_s": turn.speed,
+        "of_the_loop": taken.of_the_loop,
+        "of_the_loop_per_cpu": taken.of_the_loop_per_cpu,
+        "latency_p50_s": median(turn.latencies_s) if turn.latencies_s else None,
     }
 
 
