@@ -6,16 +6,17 @@ Loading models, starting and draining belong to `main`.
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from voiceforge.api.http.auth import ApiKey
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.docs import install_docs
+from voiceforge.api.http.doors import AppWithDoors
 from voiceforge.api.http.early_reply import EarlyReply
 from voiceforge.api.http.errors import ErrorBoundary, ErrorReplies, install_handlers
 from voiceforge.api.http.observe import Observe
 from voiceforge.api.http.request_id import RequestIds
 from voiceforge.api.http.temp_files import TempFiles
-from voiceforge.api.native import models as native_models
 from voiceforge.api.native import routes as native
 from voiceforge.api.native import system
 from voiceforge.api.native.errors import NativeErrors
@@ -27,7 +28,19 @@ from voiceforge.services.container import Services
 
 def create_app(services: Services, config: HttpConfig) -> FastAPI:
     replies = ErrorReplies((OpenAIErrors(), NativeErrors()))
-    app = FastAPI(
+
+    def around(app: ASGIApp) -> ASGIApp:
+        """The last one is the outermost."""
+        if config.api_key is not None:
+            app = ApiKey(app, key=config.api_key, replies=replies)
+        app = ErrorBoundary(app, replies=replies)
+        app = TempFiles(app, folder=config.temp_dir)
+        app = EarlyReply(app)
+        app = Observe(app, metrics=services.metrics, replies=replies)
+        return RequestIds(app)
+
+    app = AppWithDoors(
+        around,
         title="VoiceForge",
         version=config.version,
         summary="Self-hosted speech-to-text.",
@@ -35,20 +48,10 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         redoc_url=None,
     )
     install_handlers(app, replies)
-    app.include_router(native.router(services, config))
-    app.include_router(native_models.router(services))
+    app.open_doors(native.router(services, config))
     app.include_router(system.router(services, config))
     app.include_router(openai_models.router(services.models))
     if config.features.openai_api:
-        app.include_router(openai.router(services, config))
+        app.open_doors(openai.router(services, config))
     install_docs(app)
-
-    # The last one added is the outermost.
-    if config.api_key is not None:
-        app.add_middleware(ApiKey, key=config.api_key, replies=replies)
-    app.add_middleware(ErrorBoundary, replies=replies)
-    app.add_middleware(TempFiles, folder=config.temp_dir)
-    app.add_middleware(EarlyReply)
-    app.add_middleware(Observe, metrics=services.metrics, replies=replies)
-    app.add_middleware(RequestIds)
     return app

@@ -18,9 +18,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from voiceforge.api.app import create_app
-from voiceforge.api.http.bounded_head import BoundedHeadProtocol
 from voiceforge.api.http.config import HttpConfig, HttpFeatures
 from voiceforge.api.http.errors import ErrorReplies
+from voiceforge.api.http.protocol import BoundedHeadProtocol
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.errors import VoiceForgeError
@@ -174,6 +174,7 @@ def _make_server(app: ASGIApp) -> _Server:
             access_log=False,  # the app logs its requests itself, with their ids
             lifespan="off",
             server_header=False,
+            proxy_headers=False,  # nothing here asks who called
             timeout_graceful_shutdown=_CLOSING_S,
         )
     )

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
+from typing import TypeVar, cast
 
 from voiceforge.errors import Unavailable
 from voiceforge.infra.cache.base import Cache, CacheKey, CacheRefused, CacheUnreachable
@@ -24,6 +26,9 @@ CACHE_NAME = "results"
 # Beyond, packing and unpacking would hold up the event loop for more than a millisecond.
 _LARGE_SEGMENTS = 50
 _LARGE_BYTES = 8192
+_MOST_MADE = 256
+
+T = TypeVar("T")
 
 _log = Logger(__name__)
 
@@ -55,6 +60,14 @@ class CacheStats:
     bytes: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """of: the bytes it was made from. They are compared, so that nothing outlives what is kept."""
+
+    of: bytes
+    value: object
+
+
 class ResultCache:
     """
     Args:
@@ -79,6 +92,7 @@ class ResultCache:
         self._metrics = metrics
         self._wall_clock = wall_clock
         self._codec = ResultCodec()
+        self._made: OrderedDict[tuple[CacheKey, Hashable], _Made] = OrderedDict()
 
     def serves(self, options: TranscribeOptions) -> bool:
         """Whether a request with these options always has the same result: sampling has not."""
@@ -103,9 +117,33 @@ class ResultCache:
                 return self._codec.unpack(key.name, data)
             return await asyncio.to_thread(self._codec.unpack, key.name, data)
         except UnreadableResult as error:
-            self._metrics.observe_cache_fault(CACHE_NAME, "unreadable")
-            _log.warning("cached result not readable", problem=str(error))
+            self._unreadable(error)
             return None
+
+    async def find_as(self, key: CacheKey, shape: Hashable, make: Callable[[Transcript], T]) -> T | None:
+        """What `make` gives for a kept result; remembered for short ones, so that it is made once.
+
+        Args:
+            shape: equal wherever `make` gives the same for the same transcript.
+        """
+        data = await self._cache.get(key)
+        if data is None:
+            return None
+        made = self._made.get((key, shape))
+        if made is not None and made.of == data:
+            self._made.move_to_end((key, shape))
+            return cast(T, made.value)
+        try:
+            if len(data) >= _LARGE_BYTES:
+                return await asyncio.to_thread(lambda: make(self._codec.unpack(key.name, data)))
+            value = make(self._codec.unpack(key.name, data))
+        except UnreadableResult as error:
+            self._unreadable(error)
+            return None
+        self._made[key, shape] = _Made(data, value)
+        if len(self._made) > _MOST_MADE:
+            self._made.popitem(last=False)
+        return value
 
     async def keep(self, key: CacheKey, transcript: Transcript) -> None:
         kept = replace(transcript, cached_at=self._wall_clock())
@@ -129,6 +167,10 @@ class ResultCache:
             return removed
         except (CacheUnreachable, CacheRefused) as error:
             raise Unavailable("the cache did not do it; try again", retry_after_s=5) from error
+
+    def _unreadable(self, error: UnreadableResult) -> None:
+        self._metrics.observe_cache_fault(CACHE_NAME, "unreadable")
+        _log.warning("cached result not readable", problem=str(error))
 
     def count(self, outcome: CacheOutcome) -> None:
         self._metrics.observe_cache(CACHE_NAME, outcome)

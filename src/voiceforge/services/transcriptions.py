@@ -11,10 +11,11 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from voiceforge.errors import Cancelled, InvalidRequest, ShuttingDown
 from voiceforge.infra.fetch.base import Fetcher
@@ -23,6 +24,7 @@ from voiceforge.services.flights import Flights, ended
 from voiceforge.services.models import Models
 from voiceforge.services.recordings import (
     AudioBytes,
+    AudioFile,
     LocalSource,
     Source,
     UrlSource,
@@ -45,6 +47,8 @@ from voiceforge.telemetry.metrics import Metrics
 
 _TIMED_TEXT = frozenset({"srt", "vtt"})
 
+
+T = TypeVar("T")
 
 DEFAULT_TENANT = "default"
 
@@ -145,6 +149,30 @@ class Transcriptions:
         """
         body = render(transcript, fmt, words=words, subtitles=self._subtitles)
         return Rendered(body, FORMATS[fmt].media_type)
+
+    async def recall(
+        self, request: TranscribeRequest, shape: Hashable, make: Callable[[Transcript], T]
+    ) -> T | None:
+        """What `make` gives for an earlier result of an identical request; None where there is none, or where
+        the recording would have to be fetched or read first. Counted where there is one.
+
+        Args:
+            shape: equal wherever `make` gives the same for the same transcript.
+        """
+        results, source = self._results, request.source
+        if (
+            results is None
+            or request.cache is not CacheUse.NORMAL
+            or not results.serves(request.options)
+            or not isinstance(source, (AudioBytes, AudioFile))
+        ):
+            return None
+        model = self._model_ref(self._models.resolve(request.model))
+        key = results.key(request.tenant, source.sha256, model, request.options)
+        made = await results.find_as(key, shape, make)
+        if made is not None:
+            results.count("hit")
+        return made
 
     async def transcribe(self, request: TranscribeRequest) -> Transcript:
         """Run to the end.

@@ -6,8 +6,8 @@ Labels are few and bounded: routes are templates, never paths; nothing names a c
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -78,6 +78,7 @@ class Metrics:
             ("surface", "route", "method"),
             buckets=_DURATIONS,
         )
+        self._answered: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
         self._in_flight = self._new(
             Gauge,
             "requests_in_flight",
@@ -176,16 +177,22 @@ class Metrics:
 
     # -- requests
 
-    @contextmanager
-    def in_flight(self, surface: str) -> Iterator[None]:
+    def in_flight(self, surface: str) -> AbstractContextManager[None]:
         """Count one request as being answered while the block runs."""
-        with self._in_flight.labels(surface).track_inprogress():
-            yield
+        return self._in_flight.labels(surface).track_inprogress()
 
     def observe_request(self, *, surface: str, route: str, method: str, status: int, seconds: float) -> None:
         """One request is answered. `route` is the template, such as `/v1/models/{id}`."""
-        self._requests.labels(surface, route, method, str(status)).inc()
-        self._latency.labels(surface, route, method).observe(seconds)
+        labels = (surface, route, method, status)
+        found = self._answered.get(labels)
+        if found is None:  # finding them among all labels costs more than counting
+            found = self._answered[labels] = (
+                self._requests.labels(surface, route, method, str(status)),
+                self._latency.labels(surface, route, method),
+            )
+        count, latency = found
+        count.inc()
+        latency.observe(seconds)
 
     def observe_error(self, kind: ErrorKind, code: str) -> None:
         self._errors.labels(kind.value, code).inc()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
-from voiceforge.api.http.bounded_head import BoundedHeadProtocol
+from voiceforge.api.http.protocol import BoundedHeadProtocol
 
 
 @dataclass(frozen=True, slots=True)

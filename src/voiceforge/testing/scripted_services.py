@@ -6,7 +6,7 @@ No audio is understood and no model is loaded: for tests of what lies in front o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -124,6 +124,11 @@ class ScriptedTranscriptions:
 
     def render(self, transcript: Transcript, fmt: str, *, words: bool = False) -> Rendered:
         return Rendered(render(transcript, fmt, words=words), FORMATS[fmt].media_type)
+
+    async def recall(
+        self, request: TranscribeRequest, shape: Hashable, make: Callable[[Transcript], object]
+    ) -> None:
+        """No script is an earlier result."""
 
     async def transcribe(self, request: TranscribeRequest) -> Transcript:
         async with aclosing(self.events(request)) as events:

@@ -113,13 +113,7 @@ def _shared_headers(error: VoiceForgeError) -> dict[str, str]:
 
 
 def install_handlers(app: FastAPI, replies: ErrorReplies) -> None:
-    """Our own errors and the framework's, each answered in the shape of the surface that was asked."""
-
-    async def ours(request: Request, error: Exception) -> Response:
-        assert isinstance(error, VoiceForgeError)
-        if error.kind is ErrorKind.INTERNAL:
-            log.error("request_failed", code=error.code, exc_info=error)
-        return replies.reply(request.scope, error)
+    """The framework's errors, in the shape of the surface that was asked. `ErrorBoundary` answers ours."""
 
     async def frameworks(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -138,13 +132,13 @@ def install_handlers(app: FastAPI, replies: ErrorReplies) -> None:
         name = str(first["loc"][-1]) if first["loc"] else None
         return replies.reply(request.scope, InvalidRequest(f"{name}: {first['msg']}", field=name), status=422)
 
-    app.add_exception_handler(VoiceForgeError, ours)
     app.add_exception_handler(HTTPException, frameworks)
     app.add_exception_handler(RequestValidationError, validation)
 
 
 class ErrorBoundary:
-    """The last catch: what gets here is logged with the request id and answered without details."""
+    """Answers our own errors, and is the last catch for all others: those are logged with the request id and
+    answered without details."""
 
     def __init__(self, app: ASGIApp, replies: ErrorReplies) -> None:
         self._app = app
@@ -166,8 +160,11 @@ class ErrorBoundary:
         except ClientDisconnect:
             log.info("client_gone")
         except Exception as error:
-            log.exception("request_crashed")
+            ours = error if isinstance(error, VoiceForgeError) else None
+            if ours is None or started:
+                log.exception("request_crashed")
+            elif ours.kind is ErrorKind.INTERNAL:
+                log.error("request_failed", code=ours.code, exc_info=ours)
             if started:
                 raise  # the reply is half out: only cutting the connection tells the client
-            reply = self._replies.reply(scope, error if isinstance(error, VoiceForgeError) else unexpected())
-            await reply(scope, receive, send)
+            await self._replies.reply(scope, ours or unexpected())(scope, receive, send)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from voiceforge.api.http.forms import Fields
 from voiceforge.api.http.temp_files import RequestFiles, files_of
@@ -28,6 +28,7 @@ FILE_FIELD = "file"
 # What is smaller never touches the disk. One hop to a thread per MiB costs nothing next to the decode.
 _WRITE_BYTES = 1024 * 1024
 _SMALL_PIECE_BYTES = 16 * 1024  # a body may come byte by byte; an object for each would weigh hundreds
+_IDLE_SLACK = 0.1  # so much longer may an idle upload live; to set the timer for every piece costs more
 _MAX_PARTS = 300
 _MAX_JSON_BYTES = 1024 * 1024
 # OpenAI's `known_speaker_references[]` are recordings inside text fields: four of 10 s as base64 fit.
@@ -69,9 +70,9 @@ class _Spool:
             self._digest.update(data)
         self._waiting.add(data)
 
-    async def write_if_full(self) -> None:
-        if self._waiting.size_bytes >= _WRITE_BYTES:
-            await self._write()
+    def writing_if_full(self) -> Awaitable[None] | None:
+        """To be awaited before more is taken; None where there is nothing to wait for."""
+        return self._write() if self._waiting.size_bytes >= _WRITE_BYTES else None
 
     async def _write(self) -> None:
         pieces, self._waiting = self._waiting.all, _Pieces()
@@ -161,12 +162,16 @@ class Uploads:
                 },
             )
             received = 0
-            async for chunk in self._chunks(request):
-                received += len(chunk)
+
+            def take(piece: bytes) -> Awaitable[None] | None:
+                nonlocal received
+                received += len(piece)
                 if received > self._max_upload_bytes + _FORM_OVERHEAD_BYTES:
                     raise _too_large(self._max_upload_bytes)
-                parser.write(chunk)
-                await reader.write_if_full()
+                parser.write(piece)
+                return reader.writing_if_full()
+
+            await self._read(request, take)
         except FormParserError as error:
             raise InvalidRequest("the multipart body is malformed") from error
         return await reader.finish()
@@ -175,17 +180,23 @@ class Uploads:
         """Read a body that is the audio itself."""
         self._check_declared(request, 0)
         spool = _Spool(files_of(request.scope), self._max_upload_bytes)
-        async for chunk in self._chunks(request):
-            spool.take(chunk)
-            await spool.write_if_full()
+
+        def take(piece: bytes) -> Awaitable[None] | None:
+            spool.take(piece)
+            return spool.writing_if_full()
+
+        await self._read(request, take)
         return await spool.finish()
 
     async def json_object(self, request: Request) -> dict[str, object]:
         body = bytearray()
-        async for chunk in self._chunks(request):
-            body += chunk
+
+        def take(piece: bytes) -> None:
+            body.extend(piece)
             if len(body) > _MAX_JSON_BYTES:
                 raise UploadTooLarge(f"the JSON body is larger than {_MAX_JSON_BYTES:,} bytes")
+
+        await self._read(request, take)
         try:
             value = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -199,18 +210,33 @@ class Uploads:
         if declared.isdecimal() and int(declared) > self._max_upload_bytes + overhead_bytes:
             raise _too_large(self._max_upload_bytes)
 
-    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
-        stream = request.stream()
-        while True:
-            try:
-                async with asyncio.timeout(self._idle_s):
-                    chunk = await anext(stream, None)
-            except TimeoutError:
-                raise InvalidRequest(f"the upload brought nothing for {self._idle_s:g} s") from None
-            if chunk is None:
-                return
-            if chunk:
-                yield chunk
+    async def _read(self, request: Request, take: Callable[[bytes], Awaitable[None] | None]) -> None:
+        """Hand the body on, piece by piece.
+
+        Raises:
+            InvalidRequest: nothing came for too long.
+            ClientDisconnect
+        """
+        clock = asyncio.get_running_loop().time
+        patience_s = self._idle_s * (1 + _IDLE_SLACK)
+        try:
+            async with asyncio.timeout(patience_s) as idle:
+                set_at = clock()
+                while True:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    if (piece := message.get("body", b"")) and (writing := take(piece)) is not None:
+                        idle.reschedule(None)  # a slow disk is not the client's fault
+                        await writing
+                        set_at = 0.0
+                    if not message.get("more_body", False):
+                        return
+                    if (now := clock()) - set_at > self._idle_s * _IDLE_SLACK:
+                        idle.reschedule(now + patience_s)
+                        set_at = now
+        except TimeoutError:
+            raise InvalidRequest(f"the upload brought nothing for {self._idle_s:g} s") from None
 
 
 class _FormReader:
@@ -290,9 +316,8 @@ class _FormReader:
     def on_end(self) -> None:
         self._ended = True
 
-    async def write_if_full(self) -> None:
-        if self._spool is not None:
-            await self._spool.write_if_full()
+    def writing_if_full(self) -> Awaitable[None] | None:
+        return self._spool.writing_if_full() if self._spool is not None else None
 
     async def finish(self) -> Form:
         if not self._ended:

@@ -23,12 +23,13 @@ _FORMAT_OF: Mapping[str, str] = {
 
 
 def transcribe_options(given: Options, defaults: TranscribeOptions) -> TranscribeOptions:
-    vad = {
+    wishes = {
         "threshold": given.vad_threshold,
         "min_speech_ms": given.min_speech_ms,
         "min_silence_ms": given.min_silence_ms,
         "padding_ms": given.padding_ms,
     }
+    vad = {name: value for name, value in wishes.items() if value is not None}
     return replace(
         defaults,
         language=given.language.strip().lower() if given.language else defaults.language,
@@ -40,7 +41,7 @@ def transcribe_options(given: Options, defaults: TranscribeOptions) -> Transcrib
         temperature=given.temperature,
         beam_size=given.beam_size,
         raw=_raw_format(given),
-        vad=replace(defaults.vad, **{name: value for name, value in vad.items() if value is not None}),  # type: ignore[arg-type]
+        vad=replace(defaults.vad, **vad) if vad else defaults.vad,  # type: ignore[arg-type]
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from voiceforge.api.http.caching import wanted_cache_use
+from voiceforge.api.http.answers import wanted_cache_use
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.api.http.uploads import FILE_FIELD, Upload, Uploads
@@ -94,8 +94,9 @@ class Reception:
             )
         options = transcribe_options(given, self._config.defaults)
         model = self._transcriptions.check(given.model, options)
-        timed = self._transcriptions.timed_options(options, output)
-        return _Wish(given, replace(options, words=timed), output, model)
+        if self._transcriptions.timed_options(options, output) and not options.words:
+            options = replace(options, words=True)
+        return _Wish(given, options, output, model)
 
     def _intake(self, request: Request, wish: _Wish, upload: Upload | None) -> Intake:
         url = wish.given.url

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from voiceforge.api.http.caching import cache_headers
+from voiceforge.api.http.answers import answered
 from voiceforge.api.http.config import HttpConfig
-from voiceforge.api.http.disconnect import while_connected
 from voiceforge.api.http.forms import FILE_SCHEMA, body_schema, query_parameters
 from voiceforge.api.http.uploads import FILE_FIELD
 from voiceforge.api.native import schemas
 from voiceforge.api.native.intake import RAW_TYPES, Reception
 from voiceforge.services.container import Services
+from voiceforge.services.transcriptions import Rendered
+from voiceforge.speech.transcript import Transcript
 
 
 def router(services: Services, config: HttpConfig) -> APIRouter:
@@ -29,27 +29,28 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
     async def transcribe(request: Request) -> Response:
         """Transcribe a recording: a form's `file`, the body itself, or a `url`."""
         intake = await reception.receive(request)
-        transcript = await while_connected(request, services.transcriptions.transcribe(intake.work))
-        # In a thread: laying out hours of subtitles takes a while.
-        render = partial(services.transcriptions.render, transcript, intake.format, words=intake.words)
-        rendered = await asyncio.to_thread(render)
-        return Response(rendered.body, media_type=rendered.media_type, headers=cache_headers(transcript))
+        shape = ("native", intake.format, intake.words)
+        render = partial(services.transcriptions.render, fmt=intake.format, words=intake.words)
+        return await answered(request, services.transcriptions, intake.work, shape, render)
 
-    @routes.post("/transcribe", tags=["Transcription"], **_documented(None))
-    async def transcribe_plainly(request: Request, reply: Response) -> schemas.PlainOut:
+    @routes.post("/transcribe", tags=["Transcription"], response_model=schemas.PlainOut, **_documented(None))
+    async def transcribe_plainly(request: Request) -> Response:
         """Transcribe a recording; takes the same options, answers with the text and little else."""
         intake = await reception.receive(request)
-        transcript = await while_connected(request, services.transcriptions.transcribe(intake.work))
-        reply.headers.update(cache_headers(transcript))
-        return schemas.PlainOut(
-            text=transcript.text,
-            language=transcript.language.code if transcript.language else None,
-            duration=round(transcript.duration, 3),
-            processing_s=round(transcript.processing_s, 3),
-            rtf=round(transcript.rtf, 4),
-        )
+        return await answered(request, services.transcriptions, intake.work, "plain", _plainly)
 
     return routes
+
+
+def _plainly(transcript: Transcript) -> Rendered:
+    document = schemas.PlainOut(
+        text=transcript.text,
+        language=transcript.language.code if transcript.language else None,
+        duration=round(transcript.duration, 3),
+        processing_s=round(transcript.processing_s, 3),
+        rtf=round(transcript.rtf, 4),
+    )
+    return Rendered(document.model_dump_json(), "application/json")
 
 
 _ERROR = {"model": schemas.ErrorOut}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel
 
-from voiceforge.api.http.caching import cache_headers, wanted_cache_use
+from voiceforge.api.http.answers import answered, wanted_cache_use
 from voiceforge.api.http.config import HttpConfig
-from voiceforge.api.http.disconnect import while_connected
 from voiceforge.api.http.forms import FILE_SCHEMA, Fields, body_schema, parse
 from voiceforge.api.http.uploads import FILE_FIELD, Upload, Uploads
 from voiceforge.api.openai_compat import schemas
@@ -26,7 +26,7 @@ from voiceforge.api.openai_compat.convert import (
 from voiceforge.api.openai_compat.stream import TranscriptStream
 from voiceforge.errors import InvalidRequest
 from voiceforge.services.container import Services
-from voiceforge.services.transcriptions import TranscribeRequest
+from voiceforge.services.transcriptions import Rendered, TranscribeRequest
 from voiceforge.speech.transcript import Transcript
 
 # OpenAI's name of a format, ours where it is another.
@@ -60,25 +60,18 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
             cache=wanted_cache_use(request),
         )
 
-    def document(transcript: Transcript, wish: Wish) -> Response:
+    def document(transcript: Transcript, wish: Wish) -> Rendered:
         if wish.response_format == "json":
-            return JSONResponse(
-                json_document(transcript, wish.notes).model_dump(), headers=cache_headers(transcript)
-            )
+            return _json(json_document(transcript, wish.notes).model_dump())
         if wish.response_format == "verbose_json":
             rendered = services.transcriptions.render(transcript, "verbose_json", words=wish.words)
-            return JSONResponse(
-                verbose_document(rendered.body, transcript, wish), headers=cache_headers(transcript)
-            )
-        rendered = services.transcriptions.render(transcript, _RENDERED[wish.response_format])
-        return PlainTextResponse(
-            rendered.body, media_type=rendered.media_type, headers=cache_headers(transcript)
-        )
+            return _json(verbose_document(rendered.body, transcript, wish))
+        return services.transcriptions.render(transcript, _RENDERED[wish.response_format])
 
     async def answer(request: Request, work: TranscribeRequest, wish: Wish) -> Response:
-        transcript = await while_connected(request, services.transcriptions.transcribe(work))
-        # In a thread: laying out hours of subtitles takes a while.
-        return await asyncio.to_thread(document, transcript, wish)
+        notes = tuple(note.message for note in wish.notes)
+        shape = ("openai", wish.response_format, wish.segments, wish.words, notes)
+        return await answered(request, services.transcriptions, work, shape, partial(document, wish=wish))
 
     @routes.post("/transcriptions", **_documented(schemas.TranscriptionFields, stream=True))
     async def create_transcription(request: Request) -> Response:
@@ -105,6 +98,12 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         return await answer(request, work, wish)
 
     return routes
+
+
+def _json(document: dict[str, Any]) -> Rendered:
+    return Rendered(
+        json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")), "application/json"
+    )
 
 
 def _documented(fields: type[BaseModel], *, stream: bool) -> dict[str, Any]:

@@ -298,10 +298,19 @@ CATALOG: tuple[CatalogEntry, ...] = (
 )
 
 
+def _names(entry: CatalogEntry) -> Iterator[str]:
+    yield from (entry.id, *entry.aliases)
+    if entry.origin == "hub":
+        yield entry.source
+
+
+# The first row with a name has it.
+_BY_NAME = MappingProxyType({name.casefold(): row for row in reversed(CATALOG) for name in _names(row)})
+
+
 def find_entry(name: str) -> CatalogEntry | None:
     """The row with this id, alias or hub repository; letters' case does not matter."""
-    wanted = name.casefold()
-    return next((entry for entry in CATALOG if wanted in map(str.casefold, _names(entry))), None)
+    return _BY_NAME.get(name.casefold())
 
 
 def catalog_names() -> tuple[str, ...]:
@@ -327,12 +336,6 @@ def folder_entry(name: str) -> CatalogEntry | None:
 def runtime_present(runtime: Runtime) -> bool:
     """Whether the library that runs such models is installed; imports nothing."""
     return importlib.util.find_spec(RUNTIME_MODULES[runtime]) is not None
-
-
-def _names(entry: CatalogEntry) -> Iterator[str]:
-    yield from (entry.id, *entry.aliases)
-    if entry.origin == "hub":
-        yield entry.source
 
 
 def _custom(name: str, source: str, revision: str, origin: Origin) -> CatalogEntry:

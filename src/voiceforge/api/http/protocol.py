@@ -1,0 +1,94 @@
+"""uvicorn's fast HTTP parser, bounded, and without work that nobody needs.
+
+By itself it collects a header, a trailer or a chunk's extension for as long as the peer sends one; here that
+has an end. Bodies go through it without being copied, and a short reply leaves in one piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_HEAD_BYTES = 64 * 1024
+# As much as one read from a socket brings.
+_MOST_WAITING_BYTES = 256 * 1024
+_SHORT_BYTES = 16 * 1024
+
+
+class BoundedHeadProtocol(HttpToolsProtocol):
+    """Ends a connection that brings more than `MOST_HEAD_BYTES` of neither body nor whole headers."""
+
+    _unread_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.transport = _InOnePiece(transport)  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self._unread_bytes += len(data)
+        super().data_received(data)
+        if self._unread_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's headers are too large.")
+
+    def on_headers_complete(self) -> None:
+        self._unread_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """As uvicorn has it, but a body that comes in few pieces is not copied, and reading does not stop for
+        every one of them."""
+        self._unread_bytes = 0
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        held: bytes | bytearray = cycle.body
+        if not held:
+            cycle.body = body  # type: ignore[assignment]  # the application gets it as it is
+        elif isinstance(held, bytes):
+            cycle.body = bytearray(held) + body
+        else:
+            held += body
+        if len(cycle.body) > _MOST_WAITING_BYTES:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        self._unread_bytes = 0
+        super().on_message_complete()
+
+
+class _InOnePiece:
+    """A transport that holds what is written back until the event loop's next turn, to send it together.
+
+    uvicorn writes the head of a reply, then its body; each would be a system call and a packet.
+    """
+
+    def __init__(self, inner: asyncio.Transport) -> None:
+        self._inner = inner
+        self._loop = asyncio.get_running_loop()
+        self._held = b""
+        self.is_closing = inner.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._held:
+            self._held, data = b"", self._held + data
+            self._inner.write(data)
+        elif len(data) < _SHORT_BYTES:
+            self._held = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._inner.write(data)
+
+    def _flush(self) -> None:
+        if self._held:
+            self._held, data = b"", self._held
+            self._inner.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._inner.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
