@@ -42,5 +42,11 @@ class Logger:
         values: dict[str, object],
         exc_info: BaseException | bool | None = None,
     ) -> None:
-        if self._logger.isEnabledFor(level):
-            self._logger.log(level, event, exc_info=exc_info, extra={VALUES: values}, stacklevel=3)
+        logger = self._logger
+        if not logger.isEnabledFor(level):
+            return
+        extra = {VALUES: values}
+        if exc_info is not None:
+            logger.log(level, event, exc_info=exc_info, extra=extra, stacklevel=3)
+        else:  # `log` would look for file and line of the caller, which no line of ours shows
+            logger.handle(logger.makeRecord(logger.name, level, "", 0, event, (), None, extra=extra))

@@ -11,8 +11,8 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from contextlib import AbstractContextManager
-from typing import Any, Literal, TextIO
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -31,7 +31,15 @@ SPOKEN_KEYS = frozenset({"text", "transcript", "segments", "words", "prompt", "k
 # some of them log addresses with credentials, or text they recognised, at lower levels.
 _OWN_LOGGERS = ("voiceforge", "uvicorn")
 
+_JSON = json.JSONEncoder(default=str, ensure_ascii=False)
+_RULED_KEYS = frozenset(
+    {"exc_info", "exception", "stack_info", "stack", "level", "logger", "timestamp", "message", "asctime"}
+)
+_HARMLESS_KINDS = frozenset({int, float, bool, type(None)})
+_MOST_KEYS = 1000
 _SECRET_KEY = re.compile(r"authorization|api_?key|token$|secret|passw|cookie|credential", re.IGNORECASE)
+# No pattern below fits a text without one of these, and most texts have none.
+_MAY_HOLD_SECRET = re.compile(r"[\s=@]")
 _SECRETS_IN_TEXT = (
     (re.compile(r"(?i)\b(bearer|basic|token)\s+[\w.~+/=-]{4,}"), rf"\1 {MASK}"),
     (re.compile(r"(?i)([?&][\w-]*(?:key|token|secret|signature|password|sig)=)[^&\s\"']+"), rf"\1{MASK}"),
@@ -51,15 +59,14 @@ def configure_logging(
     target = sys.stderr if stream is None else stream
     pretty = style == "pretty" or (style == "auto" and target.isatty())
     handler = _VoiceForgeHandler(target)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _own_values, *_shared_processors()],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_renderers(pretty, target),
-            ],
-        )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _own_values, *_shared_processors()],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_renderers(pretty, target),
+        ],
     )
+    handler.setFormatter(formatter if pretty else _JsonLines(formatter))
     root = logging.getLogger()
     for earlier in [present for present in root.handlers if isinstance(present, _VoiceForgeHandler)]:
         root.removeHandler(earlier)
@@ -86,13 +93,58 @@ def configure_logging(
     )
 
 
-def log_context(**values: str) -> AbstractContextManager[None]:
+class log_context:  # noqa: N801  # used as a function
     """Add `values` (such as request_id) to every line logged inside, in this task and its children."""
-    return structlog.contextvars.bound_contextvars(**values)
+
+    def __init__(self, **values: str) -> None:
+        self._values = values
+
+    def __enter__(self) -> None:
+        self._tokens = structlog.contextvars.bind_contextvars(**self._values)
+
+    def __exit__(self, *_: object) -> None:
+        structlog.contextvars.reset_contextvars(**self._tokens)
 
 
 class _VoiceForgeHandler(logging.StreamHandler[TextIO]):
     """Told apart from handlers that others put on the root logger."""
+
+
+class _JsonLines(logging.Formatter):
+    """Most of our lines have nothing that any rule is about; those are written without asking every rule.
+
+    Args:
+        rules: makes all other lines.
+    """
+
+    def __init__(self, rules: logging.Formatter) -> None:
+        super().__init__()
+        self._rules = rules
+        self._harmless_keys: dict[str, bool] = {}
+
+    def format(self, record: logging.LogRecord) -> str:
+        values: dict[str, object] | None = getattr(record, VALUES, None)
+        if values is None or record.exc_info or record.args or not isinstance(record.msg, str):
+            return self._rules.format(record)
+        line = structlog.contextvars.merge_contextvars(None, "", {**values, "event": record.msg})
+        if not all(map(self._is_harmless, line, line.values())):
+            return self._rules.format(record)
+        moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        own = {"level": record.levelname.lower(), "logger": record.name, "timestamp": moment}
+        return _JSON.encode({**line, **own})
+
+    def _is_harmless(self, key: str, value: object) -> bool:
+        harmless = self._harmless_keys.get(key)
+        if harmless is None:
+            harmless = not (key in _RULED_KEYS or key.lower() in SPOKEN_KEYS or _SECRET_KEY.search(key))
+            if len(self._harmless_keys) < _MOST_KEYS:
+                self._harmless_keys[key] = harmless
+        if not harmless:
+            return False
+        kind = type(value)
+        if kind is str:
+            return _MAY_HOLD_SECRET.search(cast(str, value)) is None
+        return kind in _HARMLESS_KINDS or value == []
 
 
 def _shared_processors() -> list[Processor]:
@@ -103,7 +155,6 @@ def _shared_processors() -> list[Processor]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         withhold_spoken,
-        mask_secrets,
     ]
 
 
@@ -114,9 +165,13 @@ def _renderers(pretty: bool, target: TextIO) -> list[Processor]:
             colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
         if pretty
-        else structlog.processors.JSONRenderer(serializer=json.dumps, default=str, ensure_ascii=False)
+        else structlog.processors.JSONRenderer(serializer=_to_json)
     )
     return [structlog.processors.format_exc_info, mask_secrets, renderer]
+
+
+def _to_json(event: EventDict, **_: object) -> str:
+    return _JSON.encode(event)
 
 
 def _own_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -151,6 +206,8 @@ def _without_spoken(values: Mapping[str, Any], found: set[str]) -> MutableMappin
 
 def _each_mapping(value: object, found: set[str]) -> object:
     match value:
+        case str() | int() | float() | None:
+            return value
         case Mapping():
             return _without_spoken(value, found)
         case list():
@@ -166,8 +223,9 @@ def _masked(key: str, value: object) -> object:
         return MASK
     match value:
         case str():
-            for pattern, replacement in _SECRETS_IN_TEXT:
-                value = pattern.sub(replacement, value)
+            if _MAY_HOLD_SECRET.search(value):
+                for pattern, replacement in _SECRETS_IN_TEXT:
+                    value = pattern.sub(replacement, value)
             return value
         case Mapping():
             return {name: _masked(str(name), item) for name, item in value.items()}

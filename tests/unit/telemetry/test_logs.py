@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.logs import MASK, SPOKEN_KEYS, configure_logging, log_context
@@ -183,3 +185,53 @@ def test_secrets_are_masked_by_key_and_inside_text(style: Any) -> None:
         log.exception("b")
     assert "hush" not in stream.getvalue()
     assert "example/v1" in stream.getvalue()
+
+
+LOGGED = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(max_size=20),
+    st.sampled_from(
+        [
+            "Bearer abcd1234",
+            "token\vabcdef",
+            "http://h/?key=abc",
+            "https://me:word@host/",
+            [],
+            ["Basic abcd1234"],
+            {"text": "said", "api_key": "k"},
+            {},
+        ]
+    ),
+)
+KEYS = st.sampled_from(
+    ["route", "status", "text", "Transcript", "api_key", "PassWord", "errors", "request_id", "cookies", "n"]
+)
+
+
+@given(st.dictionaries(KEYS, LOGGED, max_size=6))
+def test_all_ways_to_log_keep_to_the_same_rules_whatever_is_logged(values: dict[str, Any]) -> None:
+    """Our own lines mostly take a shorter way."""
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    Logger("voiceforge.a").info("something happened", **values)
+    logging.getLogger("voiceforge.a").info("something happened", extra=values)
+    first, second = lines(stream)
+    del first["timestamp"], second["timestamp"]
+    assert first == second
+
+
+def test_an_exception_is_told_without_its_secrets_either_way() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    try:
+        raise ValueError("https://me:word@host/ failed")
+    except ValueError:
+        Logger("voiceforge").exception("it failed")
+        logging.getLogger("voiceforge").exception("it failed")
+    for line in lines(stream):
+        assert (line["event"], line["level"]) == ("it failed", "error")
+        assert "ValueError" in line["exception"]
+        assert "word" not in line["exception"]
