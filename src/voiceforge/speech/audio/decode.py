@@ -28,7 +28,7 @@ from voiceforge.errors import (
     InvalidRequest,
     UnreadableAudio,
 )
-from voiceforge.speech.audio.conform import Conformer
+from voiceforge.speech.audio.conform import Conformer, Rows
 from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, PcmReader
 from voiceforge.speech.audio.promised import mp3_is_whole
 from voiceforge.speech.audio.read_libav import LibavReader
@@ -93,12 +93,15 @@ class AudioStream:
         if self._started:
             raise RuntimeError("an AudioStream is read once")
         self._started = True
-        conformer = Conformer(self.channel_count)
-        for pcm in self._pcm():
-            for rows in conformer.push(pcm):
-                yield from self._cut(rows)
-        for rows in conformer.flush():
-            yield from self._cut(rows)
+        for rows in self._rows():
+            for start in range(0, rows.shape[1], _BLOCK_SAMPLES):
+                block = rows[:, start : start + _BLOCK_SAMPLES]
+                self._decoded_samples += block.shape[1]
+                if self._decoded_samples > self._most_samples:
+                    raise AudioTooLong(
+                        f"the audio is longer than the {self._limits.max_duration_s:g} s that are accepted"
+                    )
+                yield block
         if not self._decoded_samples:
             raise UnreadableAudio(
                 f"the {self.info.container} file declares audio, but none of it can be decoded"
@@ -120,6 +123,12 @@ class AudioStream:
     ) -> None:
         self.close()
 
+    def _rows(self) -> Iterator[Rows]:
+        conformer = Conformer(self.channel_count)
+        for pcm in self._pcm():
+            yield from conformer.push(pcm)
+        yield from conformer.flush()
+
     def _pcm(self) -> Iterator[Pcm]:
         """libsndfile stops at the first damage; libav then reads on from there."""
         seconds = 0.0
@@ -139,16 +148,6 @@ class AudioStream:
             if skip < len(pcm.samples):
                 yield Pcm(pcm.samples[skip:], pcm.sample_rate_hz, pcm.mono_weights)
         self._reader = rest
-
-    def _cut(self, rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        for start in range(0, rows.shape[1], _BLOCK_SAMPLES):
-            block = rows[:, start : start + _BLOCK_SAMPLES]
-            self._decoded_samples += block.shape[1]
-            if self._decoded_samples > self._most_samples:
-                raise AudioTooLong(
-                    f"the audio is longer than the {self._limits.max_duration_s:g} s that are accepted"
-                )
-            yield block
 
 
 def open_audio(
@@ -234,11 +233,11 @@ def _open(source: Path | bytes | BinaryIO, resources: ExitStack) -> BinaryIO:
 
 
 def _find_reader(file: BinaryIO, size: int, head: bytes) -> PcmReader:
-    if looks_like_text(head):
-        raise _not_audio(head)
     if is_pcm_or_flac(head) or (may_be_mp3(head) and mp3_is_whole(file, size)):
         with suppress(NotForThisReader):
             return SndfileReader(file, size)
+    if looks_like_text(head):
+        raise _not_audio(head)
     try:
         return LibavReader(file, size)
     except NotForThisReader:

@@ -44,6 +44,8 @@ _ENCRYPTED_TAGS = ("enca", "drms", "aavd", "p608")
 _TOO_MANY_PLANES = 8
 """From here on PyAV 18 reads past the end of libav's list of planes, and the process dies."""
 _BUFFER_BYTES = 1 << 16
+_PIECE_S = 2
+"""Decoders give frames of 20 ms, too small to resample one by one."""
 
 _SURROUND_WEIGHTS = {"FC": 1.0, "FL": 0.7071, "FR": 0.7071, "LFE": 0.0, "LFE2": 0.0}
 _SURROUND_REST = 0.5
@@ -91,7 +93,7 @@ class LibavReader:
         self.unread = False
 
     def pieces(self) -> Iterator[Pcm]:
-        """About a second each: decoders give frames of 20 ms, too small to resample one by one."""
+        """A few seconds each."""
         if self.info.container in _DECLARES_PADDING and self.info.duration_s:
             return _without_padding(self._pieces(), self.info.duration_s)
         return self._pieces()
@@ -125,8 +127,8 @@ class LibavReader:
                     except UnreadableAudio as error:  # damage, unless it stays the only thing there is
                         odd_frame = error
                         continue
-                if gathered.full:
-                    yield gathered.second()
+                if gathered.waiting >= gathered.enough:
+                    yield gathered.piece()
         if gathered is not None:
             seconds += gathered.seconds
             yield from gathered.drain()
@@ -190,7 +192,7 @@ class LibavReader:
 
 
 class _Gatherer:
-    """Collects equal frames in libav's own queue until they make a second.
+    """Collects equal frames in libav's own queue until they make a piece.
 
     Not done in numpy: the queue copies frame by frame in C, a third of the time.
 
@@ -204,7 +206,10 @@ class _Gatherer:
         check_shape(first.sample_rate, layout.nb_channels)
         self._rate_hz = first.sample_rate
         self._channels = layout.nb_channels
-        self._taken = self._given = 0
+        self._taken = 0
+        self.waiting = 0
+        """Samples that `piece` or `drain` will give."""
+        self.enough = _PIECE_S * self._rate_hz
         self._weights = _mono_weights(layout)
         self._fifo: AudioFifo = av.AudioFifo()
         self._interleave: AudioResampler | None = None
@@ -228,19 +233,16 @@ class _Gatherer:
         except Exception:  # ValueError by its documentation; the next one may take it
             return False
         self._taken += frame.samples
+        self.waiting += frame.samples
         return True
 
     @property
     def seconds(self) -> float:
         return self._taken / self._rate_hz
 
-    @property
-    def full(self) -> bool:
-        return self._taken - self._given >= self._rate_hz
-
-    def second(self) -> Pcm:
-        self._given += self._rate_hz
-        return self._as_pcm(self._fifo.read(self._rate_hz))
+    def piece(self) -> Pcm:
+        self.waiting -= self.enough
+        return self._as_pcm(self._fifo.read(self.enough))
 
     def drain(self) -> Iterator[Pcm]:
         rest = self._fifo.read(0, partial=True)

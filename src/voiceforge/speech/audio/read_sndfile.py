@@ -18,7 +18,7 @@ from voiceforge.speech.options import RawEncoding, RawFormat
 if TYPE_CHECKING:
     import soundfile
 
-_READ_S = 16
+_READ_S = 8
 _MAX_READ_FRAMES = 1 << 19
 _UNKNOWN_LENGTH = 1 << 62
 """libsndfile's count for a FLAC whose header gives none is 2**63 - 1."""
@@ -62,21 +62,20 @@ class SndfileReader:
     def __init__(self, file: BinaryIO, size: int, raw: RawFormat | None = None) -> None:
         import soundfile
 
-        class ForwardOnly(soundfile.SoundFile):  # type: ignore[misc]  # soundfile carries no types
-            def seekable(self) -> bool:
-                return False
-
         self._wav_cut = raw is None and wav_is_cut(file, size)
         # Natively only where no Python buffer keeps its own idea of the position.
-        source: int | ForgivingFile = ForgivingFile(file, size)
+        source: int | ForgivingFile
         if isinstance(file, io.FileIO):
+            file.seek(0)
             source = file.fileno()
+        else:
+            source = ForgivingFile(file, size)
         try:
             if raw is None:
-                self._sound: soundfile.SoundFile = ForwardOnly(source, closefd=False)
+                self._sound: soundfile.SoundFile = soundfile.SoundFile(source, closefd=False)
             else:
                 subtype, endian = _RAW[raw.encoding]
-                self._sound = ForwardOnly(
+                self._sound = soundfile.SoundFile(
                     source,
                     samplerate=raw.sample_rate_hz,
                     channels=raw.channels,
@@ -87,6 +86,7 @@ class SndfileReader:
                 )
         except Exception as error:  # whatever it says about foreign bytes, they are not for it
             raise NotForThisReader from error
+        self._sound.seekable = _never
         sound, rate_hz, channels = self._sound, self._sound.samplerate, self._sound.channels
         try:
             check_shape(rate_hz, channels)
@@ -132,6 +132,10 @@ class SndfileReader:
 
     def close(self) -> None:
         self._sound.close()
+
+
+def _never() -> bool:
+    return False
 
 
 def _codec_name(container: str, subtype: str, endian: str) -> str:
