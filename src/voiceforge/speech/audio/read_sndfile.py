@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, BinaryIO
 from voiceforge.speech.audio.forgiving_file import ForgivingFile
 from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_shape, without_wild_values
 from voiceforge.speech.audio.promised import wav_is_cut, wav_runs_to_its_end
+from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.options import RawEncoding, RawFormat
 
 if TYPE_CHECKING:
     import soundfile
 
 _READ_S = 8
+"""Where it is resampled: what comes of more at once no longer fits the processor's cache."""
 _MAX_READ_FRAMES = 1 << 19
 _UNKNOWN_LENGTH = 1 << 62
 """libsndfile's count for a FLAC whose header gives none is 2**63 - 1."""
@@ -112,7 +114,7 @@ class SndfileReader:
 
     def pieces(self) -> Iterator[Pcm]:
         sound, rate = self._sound, self.info.sample_rate_hz
-        want = min(_READ_S * rate, _MAX_READ_FRAMES)
+        want = _MAX_READ_FRAMES if rate == SAMPLE_RATE_HZ else min(_READ_S * rate, _MAX_READ_FRAMES)
         got = 0
         broke_off = False
         while True:
