@@ -1,8 +1,6 @@
 """Whisper in CTranslate2, through faster-whisper: waveforms in, hypotheses out.
 
-Any size, English-only or multilingual, from a local folder; fetching is not done here. Windows
-are decoded one after another: Whisper pads each to 30 seconds anyway, and the text of one then
-cannot depend on its neighbours.
+Any size, English-only or multilingual, from a local folder; fetching is not done here.
 """
 
 from __future__ import annotations
@@ -22,6 +20,8 @@ from voiceforge.errors import (
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
 from voiceforge.speech.engines.device import DeviceChoice
+from voiceforge.speech.engines.whisper_layout import layout
+from voiceforge.speech.engines.whisper_passes import Heard, SpokenStretch, SpokenWord, WhisperPasses, Wish
 from voiceforge.speech.options import Task
 from voiceforge.speech.transcript.types import Language, ModelRef, Word
 
@@ -36,6 +36,8 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 DEFAULT_BEAM_SIZE = 5
 MAX_KEYTERMS = 100
 
+_WEIGHTS = "model.bin"
+
 CONTEXT_TOKENS = 223
 """Prompt and keyterms together: half of Whisper's 448 positions, less one. faster-whisper grants
 that to each of them, and both together then leave no room for the text."""
@@ -49,13 +51,13 @@ _FROM_ISO = {iso: code for code, iso in _TO_ISO.items()}
 
 
 class WhisperCt2:
-    """One loaded Whisper model. `decode` may be called from several threads; CTranslate2 runs
-    `parallel_decodes` of them at a time, each on its share of the CPU threads.
+    """One loaded Whisper model. `decode` may be called from several threads at the same time; on a CPU each
+    works on its share of the threads.
 
     Args:
         model_path: folder with model.bin, a vocabulary, tokenizer.json and, for models of 128 mel
             bins, preprocessor_config.json.
-        parallel_decodes: None: on a CPU two, or half of its threads where that is more; else one.
+        parallel_decodes: None: two, or half of a CPU's threads where that is more.
         languages: what the weights were trained for where that is less than their tokenizer names
             (Distil-Whisper, fine-tuned models). A single one is never detected.
         tasks: likewise (large-v3-turbo does not translate).
@@ -85,8 +87,7 @@ class WhisperCt2:
             ) from error
 
         _require_files(model_path, model)
-        if parallel_decodes is None:
-            parallel_decodes = _parallel_decodes(device)
+        plan = layout(device, (model_path / _WEIGHTS).stat().st_size, parallel_decodes)
         # Sampling, the last resort of the fall-back, then repeats itself from one process to the next.
         ctranslate2.set_random_seed(0)
         try:
@@ -94,8 +95,8 @@ class WhisperCt2:
                 str(model_path),
                 device=device.device,
                 compute_type=device.compute_type,
-                cpu_threads=max(1, device.threads // parallel_decodes),
-                num_workers=parallel_decodes,
+                cpu_threads=plan.threads,
+                num_workers=plan.workers,
             )
         except Exception as error:  # whatever the runtime or the tokenizer make of broken files
             raise EngineFailed(f"model {model.id} could not be loaded: {type(error).__name__}") from error
@@ -106,8 +107,8 @@ class WhisperCt2:
             )
         self._model = model
         self._whisper: Any | None = loaded
+        self._passes = WhisperPasses(loaded, encoder_rows=plan.encoder_rows)
         self._tokenizer = loaded.hf_tokenizer
-        self._end_of_text: int = self._tokenizer.token_to_id("<|endoftext|>")
         known = _languages(loaded)
         spoken = (known if languages is None else known & languages) or known
         self._only_language = next(iter(spoken)) if len(spoken) == 1 else None
@@ -124,8 +125,8 @@ class WhisperCt2:
             max_keyterms=MAX_KEYTERMS,
             temperature=True,
             beam=True,
-            max_batch_rows=1,
-            parallel_decodes=parallel_decodes,
+            max_batch_rows=plan.rows,
+            parallel_decodes=plan.calls,
         )
 
     @property
@@ -149,32 +150,27 @@ class WhisperCt2:
             raise EngineFailed(f"model {self._model.id} is closed")
         language = options.language or self._only_language
         prompt, hotwords = self._context(options)
-        arguments = {
-            "language": _FROM_ISO.get(language, language) if language else None,
-            "task": options.task,
-            "beam_size": options.beam_size or DEFAULT_BEAM_SIZE,
-            "temperature": TEMPERATURES if options.temperature is None else options.temperature,
-            "initial_prompt": prompt,
-            "hotwords": hotwords,
-            "word_timestamps": options.words,
-            "condition_on_previous_text": False,
-        }
-        hypotheses = []
-        for window in windows:
-            try:
-                segments, info = whisper.transcribe(window, **arguments)
-                heard = list(segments)  # the work is done here: transcribe only prepares it
-            except Exception as error:  # CTranslate2 raises RuntimeError and ValueError, numpy IndexError
-                raise decode_failure(self._model, error) from error
-            spoken = Language(_TO_ISO.get(info.language, info.language), float(info.language_probability))
-            hypotheses.append(
-                Hypothesis(
-                    segments=_segments(heard, window.shape[0] / SAMPLE_RATE_HZ),
-                    # What was detected where nothing is said means nothing.
-                    language=spoken if heard or language else None,
-                )
+        wish = Wish(
+            language=_FROM_ISO.get(language, language) if language else None,
+            task=options.task,
+            words=options.words,
+            beam_size=options.beam_size or DEFAULT_BEAM_SIZE,
+            temperatures=TEMPERATURES if options.temperature is None else (options.temperature,),
+            prompt=tuple(prompt),
+            hotwords=hotwords,
+        )
+        try:
+            heard = self._passes.hear(windows, wish)
+        except Exception as error:  # CTranslate2 raises RuntimeError and ValueError, numpy IndexError
+            raise decode_failure(self._model, error) from error
+        return [
+            Hypothesis(
+                segments=_segments(answer.stretches, window.shape[0] / SAMPLE_RATE_HZ),
+                # What was detected where nothing is said means nothing.
+                language=_language(answer) if answer.stretches or language else None,
             )
-        return hypotheses
+            for answer, window in zip(heard, windows, strict=True)
+        ]
 
     def close(self) -> None:
         """See `Engine.close`. May be called again."""
@@ -182,7 +178,7 @@ class WhisperCt2:
         if whisper is not None:
             whisper.model.unload_model()
 
-    def _context(self, options: DecodeOptions) -> tuple[list[int] | None, str | None]:
+    def _context(self, options: DecodeOptions) -> tuple[list[int], str | None]:
         """Prompt tokens and hotwords that fit beside each other."""
         hotwords = _plain(", ".join(options.keyterms)) or None
         used = len(self._encode(hotwords)) if hotwords else 0
@@ -193,7 +189,7 @@ class WhisperCt2:
             )
         prompt = _plain(options.prompt or "")
         # The end of a prompt is nearest to what follows, so the end is kept (as OpenAI's API does).
-        return self._encode(prompt)[used - CONTEXT_TOKENS :] if prompt else None, hotwords
+        return self._encode(prompt)[used - CONTEXT_TOKENS :] if prompt else [], hotwords
 
     def _encode(self, text: str) -> list[int]:
         """Text tokens, with the leading space that faster-whisper gives its prompts."""
@@ -212,12 +208,6 @@ def decode_failure(model: ModelRef, error: Exception) -> EngineFailed:
     return EngineFailed(f"model {model.id} failed: {type(error).__name__}")
 
 
-def _parallel_decodes(device: DeviceChoice) -> int:
-    """Decodes beside each other use cores better than threads within one: on two cores, two decodes of
-    one thread finish 2.4 times the audio that one decode of two threads does (tiny.en, beam 5)."""
-    return max(min(device.threads, 2), device.threads // 2) if device.device == "cpu" else 1
-
-
 def _plain(text: str) -> str:
     """Without control tokens: `<|endoftext|>` in a caller's prompt would otherwise act as one."""
     return text.replace("<|", "").replace("|>", "").strip()
@@ -225,7 +215,7 @@ def _plain(text: str) -> str:
 
 def _require_files(folder: Path, model: ModelRef) -> None:
     """faster-whisper would look a missing tokenizer up on the network."""
-    missing = [name for name in ("model.bin", "tokenizer.json") if not (folder / name).is_file()]
+    missing = [name for name in (_WEIGHTS, "tokenizer.json") if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in ("vocabulary.json", "vocabulary.txt")):
         missing.append("vocabulary.json")
     if missing:
@@ -248,31 +238,36 @@ def _languages(whisper: Any) -> frozenset[str]:
     return frozenset(_TO_ISO.get(code, code) for code in known)
 
 
-def _segments(heard: Sequence[Any], duration_s: float) -> tuple[HypothesisSegment, ...]:
-    """Ours from faster-whisper's. Its times may pass the window's end (it hears 30 s of padding) and,
-    after its mends of long words, run backwards; ours stay inside and in order."""
-    words = [[word for word in segment.words or () if word.word.strip()] for segment in heard]
-    spans = [span for segment, own in zip(heard, words, strict=True) for span in own or (segment,)]
-    times = iter(_ordered(((float(span.start), float(span.end)) for span in spans), duration_s))
+def _language(heard: Heard) -> Language:
+    return Language(_TO_ISO.get(heard.language, heard.language), float(heard.language_probability))
+
+
+def _segments(heard: Sequence[SpokenStretch], duration_s: float) -> tuple[HypothesisSegment, ...]:
+    """Whisper's times may pass the window's end (it hears 30 s of padding) and, after the mends of long
+    words, run backwards; ours stay inside and in order."""
+    words = [[word for word in stretch.words if word.text.strip()] for stretch in heard]
+    spans: list[SpokenWord | SpokenStretch] = []
+    for stretch, own in zip(heard, words, strict=True):
+        spans += own or [stretch]
+    times = iter(_ordered(((span.start, span.end) for span in spans), duration_s))
     made = []
-    for segment, own in zip(heard, words, strict=True):
-        bounds = [next(times) for _ in own or (segment,)]
+    for stretch, own in zip(heard, words, strict=True):
+        bounds = [next(times) for _ in own or (stretch,)]
+        answer = stretch.answer
         made.append(
             HypothesisSegment(
                 start=bounds[0][0],
                 end=bounds[-1][1],
-                text=segment.text.strip(),
-                avg_logprob=float(segment.avg_logprob),
-                no_speech_prob=float(segment.no_speech_prob),
+                text=stretch.text.strip(),
+                avg_logprob=answer.avg_logprob,
+                no_speech_prob=answer.no_speech_prob,
                 words=tuple(
-                    Word(
-                        word.word.strip(), start, end, confidence=min(1.0, max(0.0, float(word.probability)))
-                    )
+                    Word(word.text.strip(), start, end, confidence=min(1.0, max(0.0, word.probability)))
                     for word, (start, end) in zip(own, bounds, strict=bool(own))
                 ),
-                tokens=tuple(segment.tokens),
-                temperature=float(segment.temperature),
-                compression_ratio=float(segment.compression_ratio),
+                tokens=stretch.tokens,
+                temperature=answer.temperature,
+                compression_ratio=answer.compression_ratio,
             )
         )
     return tuple(made)
