@@ -38,7 +38,7 @@ format: $(STAMPS)/test ## Rewrite the sources in our style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-BENCHMARKS := engine accuracy path decode http_overhead footprint long_file throughput load isolation listening
+BENCHMARKS := engine accuracy path decode http_overhead footprint long_file throughput load cache_hits isolation listening
 bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure docs/benchmarks.md anew (SPEECH=FOLDER with a manifest.jsonl)
 	@$(BIN)/python benchmarks/report.py $(BENCH_OUT)
 

@@ -30,6 +30,7 @@ _TITLES = {
     "throughput": "Many clients, one machine",
     "load": "Load",
     "soak": "Soak",
+    "cache_hits": "Earlier results",
     "isolation": "One beside the others",
     "listening": "Recordings in processes of their own",
 }

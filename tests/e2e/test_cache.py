@@ -1,4 +1,4 @@
-"""Earlier results in Redis, shared by servers, and a server whose Redis dies while it works."""
+"""Earlier results through every door; in Redis, shared by servers; and a server whose Redis dies at work."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import pytest
 
 from voiceforge.testing.redis_server import RedisServer, find_redis, redis_server
 
-pytestmark = pytest.mark.skipif(find_redis() is None, reason="there is no Redis server here")
-
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -24,8 +22,10 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def serve(start: Start, redis: RedisServer) -> str:
-    settings = {"VOICEFORGE_CACHE__URL": redis.url.replace("//", "//default:s3cret-word@")}
+def serve(start: Start, redis: RedisServer | None = None) -> str:
+    settings = {}
+    if redis is not None:
+        settings["VOICEFORGE_CACHE__URL"] = redis.url.replace("//", "//default:s3cret-word@")
     process = start("serve", "--port", "0", settings=settings)
     assert process.stdout is not None
     url = process.stdout.readline().split()[3]
@@ -44,6 +44,48 @@ def ask(url: str, recording: bytes) -> httpx.Response:
     return httpx.post(f"{url}/v1/transcriptions", content=recording, timeout=60)
 
 
+def test_every_door_answers_from_an_earlier_result_as_it_did_at_first(
+    start: Start, clips: dict[str, Path]
+) -> None:
+    url = serve(start)
+    recording = clips["beckett"].read_bytes()
+
+    def native(fmt: str, **more: str) -> httpx.Response:
+        return httpx.post(f"{url}/v1/transcriptions", params={"format": fmt, **more}, content=recording)
+
+    def form(path: str, **fields: str) -> httpx.Response:
+        return httpx.post(f"{url}{path}", data=fields, files={"file": ("a.wav", recording)}, timeout=60)
+
+    asked = [
+        (native, ("json",), {}),
+        (native, ("json",), {"words": "true"}),
+        (native, ("srt",), {}),
+        (native, ("txt",), {}),
+        (form, ("/transcribe",), {}),
+        (form, ("/v1/transcriptions",), {"format": "vtt"}),
+        (form, ("/v1/audio/transcriptions",), {"model": "whisper-1"}),
+        (form, ("/v1/audio/transcriptions",), {"response_format": "verbose_json"}),
+        (form, ("/v1/audio/transcriptions",), {"response_format": "text"}),
+        (form, ("/v1/audio/transcriptions",), {"stream": "true"}),
+    ]
+    for door, arguments, fields in asked:
+        earlier = [door(*arguments, **fields) for _ in range(3)][1:]
+        assert [answer.status_code for answer in earlier] == [200, 200]
+        assert earlier[0].content == earlier[1].content
+        if "stream" not in fields:
+            assert [answer.headers["x-cache"] for answer in earlier] == ["hit", "hit"]
+    # The same recording in other words and formats: two results are kept, with word times and without.
+    stats = httpx.get(f"{url}/stats").json()["cache"]
+    assert (stats["entries"], stats["misses"]) == (2, 2)
+    plain = native("json").json()
+    no_store = {"Cache-Control": "no-store"}
+    anew = httpx.post(f"{url}/v1/transcriptions", content=recording, headers=no_store, timeout=60).json()
+    for changing in ("cache_hit", "cached_at", "processing_s", "rtf"):
+        del plain[changing], anew[changing]
+    assert plain == anew
+
+
+@pytest.mark.skipif(find_redis() is None, reason="there is no Redis server here")
 def test_servers_share_results_and_go_on_when_redis_is_killed(
     start: Start, redis: RedisServer, clips: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -234,6 +234,64 @@ async def test_a_clearing_that_was_not_done_is_told() -> None:
     assert told.value.retryable
 
 
+# -- documents made of what is kept
+
+
+@dataclass
+class Making:
+    """Makes documents, and counts."""
+
+    made: int = 0
+
+    def __call__(self, transcript: Transcript) -> str:
+        self.made += 1
+        return f"{self.made}: {transcript.text}"
+
+
+async def test_a_document_is_made_once_for_each_shape() -> None:
+    cache, make = results(), Making()
+    key = cache.key("me", DIGEST, MODEL, TranscribeOptions())
+    assert await cache.find_as(key, "json", make) is None
+    await cache.keep(key, spoken("Hello there."))
+    assert {await cache.find_as(key, "json", make) for _ in range(3)} == {"1: Hello there."}
+    assert await cache.find_as(key, "srt", make) == "2: Hello there."
+    assert await cache.find_as(key, "json", make) == "1: Hello there."
+
+
+async def test_a_document_does_not_outlive_the_result_it_was_made_of() -> None:
+    cache, make = results(), Making()
+    key = cache.key("me", DIGEST, MODEL, TranscribeOptions())
+    await cache.keep(key, spoken("Hello there."))
+    assert await cache.find_as(key, "json", make) == "1: Hello there."
+    await cache.keep(key, spoken("Good bye."))
+    assert await cache.find_as(key, "json", make) == "2: Good bye."
+    await cache.clear("me")
+    assert await cache.find_as(key, "json", make) is None
+
+
+async def test_long_documents_and_too_many_of_them_are_made_anew() -> None:
+    cache, make = results(MemoryCache(1 << 26)), Making()
+    long = cache.key("me", DIGEST, MODEL, TranscribeOptions())
+    await cache.keep(long, spoken(*(f"{number} bottles" for number in range(2000))))
+    for _ in range(2):
+        await cache.find_as(long, "json", make)
+    assert make.made == 2
+    digests = [hashlib.sha256(bytes([number % 256, number // 256])).digest() for number in range(400)]
+    keys = [cache.key("me", digest, MODEL, TranscribeOptions()) for digest in digests]
+    for key in keys:
+        await cache.keep(key, spoken("Hello there."))
+        await cache.find_as(key, "json", make)
+    made = make.made
+    await cache.find_as(keys[-1], "json", make)
+    assert make.made == made
+    await cache.find_as(keys[0], "json", make)
+    assert make.made == made + 1
+
+
+async def test_a_result_that_cannot_be_read_makes_no_document() -> None:
+    assert await results(Broken(PACKED)).find_as(CacheKey("me", "another key"), "json", Making()) is None
+
+
 # -- counting
 
 
