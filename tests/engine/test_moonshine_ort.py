@@ -19,7 +19,7 @@ from voiceforge.speech.audio.decode import open_audio
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import DecodeOptions, Hypothesis
 from voiceforge.speech.engines.catalog import find_entry
-from voiceforge.speech.engines.device import DeviceChoice
+from voiceforge.speech.engines.device import DeviceChoice, RunsOn
 from voiceforge.speech.engines.moonshine_ort import MODEL_FILES, MoonshineOrt
 from voiceforge.speech.engines.moonshine_tokens import END_TOKEN, START_TOKEN
 from voiceforge.speech.engines.ort_errors import ort_errors
@@ -303,7 +303,9 @@ def test_the_bundled_model_is_compared_with_what_the_catalog_knows(
         load_engine(entry, where, entry.revision, cores=1, device=no_device)
     (where / name).unlink()
     shutil.copy(folder / name, where / name)
-    load_engine(entry, where, entry.revision, cores=1, device=no_device).close()
+    engine, runs_on = load_engine(entry, where, entry.revision, cores=1, device=no_device)
+    engine.close()
+    assert runs_on == RunsOn("cpu")
 
 
 def words(hypotheses: Sequence[Hypothesis]) -> list[str]:

@@ -31,7 +31,7 @@ from voiceforge.services.result_cache import CACHE_NAME, CacheReports, ResultCac
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.engines.base import Engine
-from voiceforge.speech.engines.device import DeviceChoice, choose_device, usable_cores
+from voiceforge.speech.engines.device import DeviceChoice, RunsOn, choose_device, usable_cores
 from voiceforge.speech.engines.registry import load_engine
 from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.speech.formats.subtitles import SubtitleOptions
@@ -70,6 +70,7 @@ def build(
     """
     metrics = metrics or Metrics(version)
     device = _Device(settings)
+    runs_on: dict[str, RunsOn] = {}
     cores = settings.engine.threads or usable_cores()
 
     limits = BatcherLimits(
@@ -82,7 +83,10 @@ def build(
         source = models.source(model_id)
         files = source.installed.files
         suit_memory_to(source.entry.runtime)
-        return load_engine(source.entry, files.path, files.revision, cores=cores, device=device.choice)
+        engine, runs_on[model_id] = load_engine(
+            source.entry, files.path, files.revision, cores=cores, device=device.choice
+        )
+        return engine
 
     def spec(model_id: str) -> EngineSpec:
         source = models.source(model_id)
@@ -102,7 +106,7 @@ def build(
     engines = EngineRoom(
         _child_processes(hosts, spec, metrics)
         if hosts is not None
-        else InProcessHosts(load, limits, describe=device.describe),
+        else InProcessHosts(load, limits, runs_on=runs_on.get),
         metrics=metrics,
         idle_unload_s=settings.models.idle_unload_s,
         memory_budget_bytes=settings.models.memory_budget_bytes,
@@ -141,7 +145,6 @@ def build(
         default_model=_default_id(models, settings),
         data_dir=settings.data_dir,
         version=version,
-        device=lambda: engines.device() or "known once a model is loaded",
     )
     return Services(transcriptions, models, health, engines, metrics, results)
 
@@ -166,12 +169,6 @@ class _Device:
         if self._choice is None:
             self._choice = choose_device(self._wishes.device, self._wishes.compute_type, self._wishes.threads)
         return self._choice
-
-    def describe(self) -> str:
-        """For people; finds nothing out."""
-        if self._choice is None:
-            return "cpu; a Whisper model would choose its own device when it is loaded"
-        return f"{self._choice.device}, {self._choice.compute_type}"
 
 
 def _child_processes(hosts: Hosts, spec: Callable[[str], EngineSpec], metrics: Metrics) -> EngineHosts:

@@ -16,6 +16,7 @@ from voiceforge.main import quick_start
 if TYPE_CHECKING:
     from voiceforge.main.settings_loading import LoadedSettings
     from voiceforge.services.doctor import Doctor
+    from voiceforge.speech.engines.device import DeviceChoice, DeviceFacts
 
 
 def main() -> None:
@@ -90,19 +91,27 @@ def _doctor(choices: Choices) -> Doctor:
     _log_for_a_terminal(loaded, choices.quiet)
     settings = loaded.settings
 
+    def choice(facts: DeviceFacts) -> DeviceChoice:
+        from voiceforge.speech.engines.device import choose_device
+
+        wish = settings.engine
+        return choose_device(wish.device, wish.compute_type, wish.threads, facts=facts)
+
     def gpu_engine(source: ModelSource) -> Engine:
         from voiceforge.speech.engines.device import choose_device
         from voiceforge.speech.engines.registry import load_engine
 
         files = source.installed.files
-        return load_engine(
+        engine, _ = load_engine(
             source.entry, files.path, files.revision, cores=1, device=lambda: choose_device("cuda")
         )
+        return engine
 
     return Doctor(
         models=build(settings, version=_version(), any_folder=True).models,
         data_dir=settings.data_dir,
         address=(settings.server.host, settings.server.port),
+        choose=choice,
         gpu_engine=gpu_engine,
     )
 

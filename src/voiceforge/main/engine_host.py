@@ -10,7 +10,7 @@ from voiceforge.infra.enginehost.child import run_host
 from voiceforge.main.memory import return_large_blocks, suit_memory_to
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import DecodeOptions, Engine
-from voiceforge.speech.engines.device import DeviceChoice, choose_device
+from voiceforge.speech.engines.device import RunsOn, choose_device
 from voiceforge.speech.engines.registry import load_engine
 
 _WARM_UP_S = 1
@@ -21,18 +21,17 @@ def main() -> None:
     run_host(_load)
 
 
-def _load(spec: EngineSpec) -> tuple[Engine, str]:
-    choices: list[DeviceChoice] = []
-
-    def device() -> DeviceChoice:
-        choices.append(choose_device(spec.device, spec.compute_type, spec.threads))
-        return choices[-1]
-
+def _load(spec: EngineSpec) -> tuple[Engine, RunsOn]:
     suit_memory_to(spec.entry.runtime)
-    engine = load_engine(spec.entry, spec.path, spec.revision, cores=spec.cores, device=device)
+    engine, runs_on = load_engine(
+        spec.entry,
+        spec.path,
+        spec.revision,
+        cores=spec.cores,
+        device=lambda: choose_device(spec.device, spec.compute_type, spec.threads),
+    )
     _warm_up(engine)
-    names = [f"{choice.device}, {choice.compute_type}" for choice in choices]
-    return engine, names[-1] if names else "cpu"
+    return engine, runs_on
 
 
 def _warm_up(engine: Engine) -> None:

@@ -26,7 +26,13 @@ from voiceforge.speech.audio.codecs import decodable_formats
 from voiceforge.speech.audio.decode import open_audio
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import DecodeOptions, Engine
-from voiceforge.speech.engines.device import DeviceFacts, cpu_features, probe_devices, usable_cores
+from voiceforge.speech.engines.device import (
+    DeviceChoice,
+    DeviceFacts,
+    cpu_features,
+    probe_devices,
+    usable_cores,
+)
 from voiceforge.speech.engines.gpu_check import gpu_round_trip
 
 Level = Literal["ok", "warn", "fail"]
@@ -57,6 +63,7 @@ class Finding:
 class Doctor:
     """Args:
     address: host and port the server would listen on.
+    choose: what a Whisper model would run on here, by the settings.
     gpu_engine: loads a model on the GPU.
     """
 
@@ -66,6 +73,7 @@ class Doctor:
         models: Models,
         data_dir: Path,
         address: tuple[str, int],
+        choose: Callable[[DeviceFacts], DeviceChoice],
         gpu_engine: Callable[[ModelSource], Engine],
         probe: Callable[[], DeviceFacts] = probe_devices,
         round_trip: Callable[[], float] = gpu_round_trip,
@@ -73,6 +81,7 @@ class Doctor:
         self._models = models
         self._data_dir = data_dir
         self._address = address
+        self._choose = choose
         self._gpu_engine = gpu_engine
         self._probe = probe
         self._round_trip = round_trip
@@ -83,6 +92,7 @@ class Doctor:
         yield _processor()
         facts = self._probe()
         yield _cuda(facts)
+        yield _device(self._choose(facts))
         yield _memory()
         yield self._disk()
         for name, module, distribution, purpose in _LIBRARIES:
@@ -203,6 +213,15 @@ def _cuda(facts: DeviceFacts) -> Finding:
     if facts.cuda_problem is not None:
         return Finding("cuda", "warn", f"{what}, not usable", facts.cuda_problem)
     return Finding("cuda", "ok", f"{what}, {' '.join(sorted(facts.cuda_types))}")
+
+
+def _device(choice: DeviceChoice) -> Finding:
+    detail = f"Whisper models run on {choice.device} in {choice.compute_type}"
+    if choice.notes:
+        return Finding(
+            "device", "warn", f"{detail}: {'; '.join(choice.notes)}", "see engine.device, engine.compute_type"
+        )
+    return Finding("device", "ok", detail)
 
 
 def _memory() -> Finding:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from voiceforge.errors import ShuttingDown
 from voiceforge.infra.enginehost.base import EngineHosts
+from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import DecodeQueue, Priority, Ticket
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import Metrics
@@ -117,6 +118,9 @@ class EngineRoom:
             seconds = self._clock() - started
             self._metrics.model_loaded(model_id, seconds=seconds)
             _log.info("model loaded", model=model_id, seconds=round(seconds, 3))
+            runs_on = self._hosts.runs_on(model_id)
+            for note in runs_on.notes if runs_on is not None else ():
+                _log.warning(note, model=model_id)
             self._make_room(model_id, 0)
         place.used_at = self._clock()
         return place.queue
@@ -138,9 +142,10 @@ class EngineRoom:
         taken = {model_id: self._hosts.memory_bytes(model_id) for model_id in self.loaded()}
         return {model_id: size for model_id, size in taken.items() if size is not None}
 
-    def device(self) -> str | None:
-        """For people: what models run on, where that is known by now."""
-        return self._hosts.device()
+    def runs_on(self) -> dict[str, RunsOn]:
+        """What each loaded model runs on, where that is known."""
+        found = {model_id: self._hosts.runs_on(model_id) for model_id in self.loaded()}
+        return {model_id: runs_on for model_id, runs_on in found.items() if runs_on is not None}
 
     def open_tickets(self) -> int:
         """Requests that hold a place in some queue."""

@@ -40,7 +40,6 @@ class HealthReport:
 class Health:
     """Args:
     default_model: must be loaded for the server to be ready.
-    device: names what models run on; asked once per report.
     """
 
     def __init__(
@@ -50,14 +49,12 @@ class Health:
         default_model: str,
         data_dir: Path,
         version: str,
-        device: Callable[[], str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engines = engines
         self._default_model = default_model
         self._data_dir = data_dir
         self._version = version
-        self._device = device
         self._clock = clock
         self._started = clock()
         self._draining = False
@@ -110,7 +107,13 @@ class Health:
         return Check("memory", "degraded" if low else "ok", "under 256 MiB left" if low else "enough", data)
 
     def _runs_on(self) -> Check:
-        return Check("device", "ok", self._device())
+        """What models run on, and whether that is what was wished for them."""
+        known = self._engines.runs_on()
+        names = sorted({runs_on.name for runs_on in known.values()})
+        notes = sorted({note for runs_on in known.values() for note in runs_on.notes})
+        detail = "; ".join([*(names or ["known once a model is loaded"]), *notes])
+        data = {"models": {model_id: runs_on.name for model_id, runs_on in sorted(known.items())}}
+        return Check("device", "degraded" if notes else "ok", detail, data)
 
     def _queue(self) -> Check:
         waiting = {

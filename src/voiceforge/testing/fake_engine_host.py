@@ -20,6 +20,7 @@ from voiceforge.infra.enginehost.child import run_host
 from voiceforge.speech.audio.waveform import Waveform
 from voiceforge.speech.engines.base import DecodeOptions, Engine, Hypothesis
 from voiceforge.speech.engines.catalog import CATALOG
+from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits
 from voiceforge.testing.fake_engine import FAKE_CAPABILITIES, FakeEngine, says_by_length
 from voiceforge.testing.hold import stand_still
@@ -75,12 +76,12 @@ class PartPlayer(FakeEngine):
         return super().decode(windows, options)
 
 
-def _load(spec: EngineSpec) -> tuple[Engine, str]:
+def _load(spec: EngineSpec) -> tuple[Engine, RunsOn]:
     if spec.path == NOT_INSTALLED:
         raise ModelNotInstalled("the model is not here", field="model", choices=("fake",))
     if spec.path == DIES_LOADING:
         os.kill(os.getpid(), signal.SIGKILL)
-    return PartPlayer(), "fake device"
+    return PartPlayer(), RunsOn("fake device", ("a wish was not met",))
 
 
 if __name__ == "__main__":

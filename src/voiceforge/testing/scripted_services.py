@@ -207,9 +207,7 @@ def scripted_services(
     return Services(
         transcriptions=cast(Transcriptions, transcriptions),
         models=cast(Models, ScriptedModels()),
-        health=Health(
-            engines=engines, default_model="fake", data_dir=data_dir, version="test", device=lambda: "none"
-        ),
+        health=Health(engines=engines, default_model="fake", data_dir=data_dir, version="test"),
         engines=engines,
         metrics=metrics,
         results=ResultCache(

@@ -14,7 +14,7 @@ from voiceforge.services.doctor import Doctor, Finding
 from voiceforge.services.models import Models, ModelSource
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import Engine
-from voiceforge.speech.engines.device import DeviceFacts
+from voiceforge.speech.engines.device import DeviceFacts, DeviceWish, choose_device
 from voiceforge.testing.fake_engine import FAKE_CAPABILITIES, FakeEngine, says
 from voiceforge.testing.scripted_cli import ShelfStore
 
@@ -39,6 +39,7 @@ def examine(shelf: ShelfStore, tmp_path: Path) -> Callable[..., dict[str, Findin
     def run(
         *,
         facts: DeviceFacts = NO_GPU,
+        wish: DeviceWish = "auto",
         gpu: bool = False,
         engine: Engine | None = None,
         round_trip: Callable[[], float] = lambda: 5e9,
@@ -58,6 +59,7 @@ def examine(shelf: ShelfStore, tmp_path: Path) -> Callable[..., dict[str, Findin
                 loaded=NothingLoaded(),
                 has_runtime=lambda runtime: True,
             ),
+            choose=lambda found: choose_device(wish, facts=found),
             gpu_engine=gpu_engine,
             probe=lambda: facts,
             round_trip=round_trip,
@@ -66,6 +68,14 @@ def examine(shelf: ShelfStore, tmp_path: Path) -> Callable[..., dict[str, Findin
         return {finding.name: finding for finding in doctor.examine(gpu=gpu)}
 
     return run
+
+
+def test_a_device_that_is_wished_and_not_had_is_told(examine: Callable[..., dict[str, Finding]]) -> None:
+    assert examine()["device"] == Finding("device", "ok", "Whisper models run on cpu in int8")
+    assert examine(facts=GPU)["device"].detail == "Whisper models run on cuda in float16"
+    told = examine(wish="cuda")["device"]
+    assert (told.level, told.mend is not None) == ("warn", True)
+    assert "no CUDA device was found; computing on the CPU" in told.detail
 
 
 def test_here_nothing_fails(examine: Callable[..., dict[str, Finding]]) -> None:

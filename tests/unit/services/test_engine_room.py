@@ -13,9 +13,11 @@ from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import DecodeOptions
+from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits, Priority
 from voiceforge.telemetry.metrics import Metrics
 from voiceforge.testing.fake_engine import FakeEngine, says
+from voiceforge.testing.log_lines import log_lines
 
 SECOND = np.full(SAMPLE_RATE_HZ, 0.1, np.float32)
 LONGEST_WAIT_S = 20
@@ -241,6 +243,21 @@ def test_a_model_still_loading_when_it_closes_is_closed_once_loaded(room: Engine
         with pytest.raises(ShuttingDown):
             first.result(LONGEST_WAIT_S)
     assert loader.made()[0].closed
+
+
+def test_what_was_wished_of_a_device_and_not_had_is_logged_when_a_model_is_loaded(
+    loader: Loader, metrics: Metrics
+) -> None:
+    on = RunsOn("cpu, int8", ("no CUDA device was found; computing on the CPU",))
+    room = EngineRoom(InProcessHosts(loader, runs_on={"wished": on}.get), metrics=metrics)
+    with log_lines() as lines:
+        room.queue("wished")
+        room.queue("wished")
+        room.queue("other")
+    assert room.runs_on() == {"wished": on}
+    room.close(0)
+    told = [line for line in lines if line["level"] == "warning"]
+    assert [(line["event"], line["model"]) for line in told] == [(on.notes[0], "wished")]
 
 
 def test_queues_are_reported_by_class(loader: Loader, metrics: Metrics) -> None:

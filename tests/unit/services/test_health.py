@@ -8,13 +8,16 @@ import pytest
 from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Check, Health, HealthReport
+from voiceforge.speech.engines.device import RunsOn
 from voiceforge.telemetry.metrics import Metrics
 from voiceforge.testing.fake_engine import FakeEngine
 
 
 @pytest.fixture
 def engines() -> Iterator[EngineRoom]:
-    room = EngineRoom(InProcessHosts(lambda model_id: FakeEngine()), metrics=Metrics("test"))
+    on = {"a": RunsOn("cpu, int8"), "wished": RunsOn("cpu, float32", ("no CUDA device was found",))}
+    hosts = InProcessHosts(lambda model_id: FakeEngine(), runs_on=on.get)
+    room = EngineRoom(hosts, metrics=Metrics("test"))
     yield room
     room.close(0)
 
@@ -27,7 +30,6 @@ def health(engines: EngineRoom, tmp_path: Path) -> Health:
         default_model="a",
         data_dir=tmp_path / "not" / "yet" / "made",
         version="1.2.3",
-        device=lambda: "cpu",
         clock=lambda: float(next(ticks)),
     )
 
@@ -64,6 +66,20 @@ def test_who_is_leaving_is_not_ready_but_still_well(health: Health, engines: Eng
     assert check(health.report(), "model").status == "ok"
 
 
+def test_a_device_that_was_wished_and_not_had_degrades(health: Health, engines: EngineRoom) -> None:
+    assert check(health.report(), "device").detail == "known once a model is loaded"
+    engines.queue("a")
+    assert check(health.report(), "device").status == "ok"
+    engines.queue("wished")
+    told = check(health.report(), "device")
+    assert told.status == "degraded"
+    assert told.detail == "cpu, float32; cpu, int8; no CUDA device was found"
+    assert told.data == {"models": {"a": "cpu, int8", "wished": "cpu, float32"}}
+    assert health.ready().status == "ok"
+    engines.unload("wished")
+    assert check(health.report(), "device").status == "ok"
+
+
 def test_the_report_covers_everything_and_is_as_bad_as_its_worst_part(
     health: Health, engines: EngineRoom
 ) -> None:
@@ -73,7 +89,7 @@ def test_the_report_covers_everything_and_is_as_bad_as_its_worst_part(
     assert (report.version, report.uptime_s) == ("1.2.3", 1.0)
     assert check(report, "disk").data["free_bytes"] > 0  # of the folder it will be made in
     assert check(report, "memory").data["process_bytes"] > 0
-    assert check(report, "device").detail == "cpu"
+    assert check(report, "device").detail == "cpu, int8"
     assert check(report, "queue").data["open_requests"] == 1
     assert check(report, "queue").data["waiting"] == {"a": {"live": 0, "interactive": 0, "bulk": 0}}
     ticket.close()

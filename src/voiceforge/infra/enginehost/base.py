@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from voiceforge.speech.engines.catalog import CatalogEntry
-from voiceforge.speech.engines.device import DeviceWish
+from voiceforge.speech.engines.device import DeviceWish, RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits, BatchObserver, DecodeQueue
 
 
@@ -54,8 +54,8 @@ class EngineHosts(Protocol):
         """What the model takes, resident; None where it cannot be told from the rest of this process."""
         ...
 
-    def device(self) -> str | None:
-        """For people: what models run on, where that is known by now."""
+    def runs_on(self, model_id: str) -> RunsOn | None:
+        """What a model that was started runs on; None where that is not known."""
         ...
 
     def close(self) -> None:

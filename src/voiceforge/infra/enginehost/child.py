@@ -20,11 +20,12 @@ from voiceforge.infra.enginehost.channel import Channel
 from voiceforge.infra.enginehost.messages import LoadFailed
 from voiceforge.infra.enginehost.queue_server import QueueServer
 from voiceforge.speech.engines.base import Engine
+from voiceforge.speech.engines.device import RunsOn
 
 _FAREWELL_S = 5.0
 
-Load = Callable[[EngineSpec], tuple[Engine, str]]
-"""Makes the engine, and names for people what it runs on; slow, may raise any of our errors."""
+Load = Callable[[EngineSpec], tuple[Engine, RunsOn]]
+"""Makes the engine, and tells what it runs on; slow, may raise any of our errors."""
 
 
 def run_host(load: Load) -> None:
@@ -38,11 +39,11 @@ def run_host(load: Load) -> None:
     listener = socket.socket(fileno=int(sys.argv[-1]))
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
     try:
-        engine, device = load(spec)
+        engine, runs_on = load(spec)
     except VoiceForgeError as error:
         _say(listener, LoadFailed(error))
         return
-    QueueServer(engine, listener, limits=spec.limits, device=device).serve()
+    QueueServer(engine, listener, limits=spec.limits, runs_on=runs_on).serve()
 
 
 def _end_with_parent() -> None:

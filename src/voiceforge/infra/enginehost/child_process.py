@@ -9,6 +9,7 @@ from voiceforge.infra.enginehost.base import EngineSpec
 from voiceforge.infra.enginehost.channel import Channel
 from voiceforge.infra.enginehost.hosted_queue import HostedQueue
 from voiceforge.infra.enginehost.keeper import Hosts
+from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatchObserver, DecodeQueue
 
 
@@ -32,7 +33,7 @@ class ChildProcessHosts:
         self._hosts = hosts
         self._spec = spec
         self._observer = observer
-        self._device: str | None = None
+        self._runs_on: dict[str, RunsOn] = {}
 
     def start(self, model_id: str, observer: BatchObserver) -> DecodeQueue:
         def connect() -> Channel:
@@ -42,7 +43,7 @@ class ChildProcessHosts:
             return Channel.connect(host.address, f"engine-{model_id}")
 
         queue = HostedQueue(connect, observer=observer, on_close=lambda: self._hosts.release(model_id))
-        self._device = queue.device
+        self._runs_on[model_id] = queue.runs_on
         return queue
 
     def renew(self, model_id: str) -> bool:
@@ -52,8 +53,8 @@ class ChildProcessHosts:
     def memory_bytes(self, model_id: str) -> int | None:
         return self._hosts.memory_bytes(model_id)
 
-    def device(self) -> str | None:
-        return self._device
+    def runs_on(self, model_id: str) -> RunsOn | None:
+        return self._runs_on.get(model_id)
 
     def close(self) -> None:
         self._hosts.close()

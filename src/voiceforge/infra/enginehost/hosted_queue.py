@@ -36,6 +36,7 @@ from voiceforge.infra.enginehost.messages import (
 )
 from voiceforge.speech.audio.waveform import Waveform
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis
+from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatchObserver, Priority
 from voiceforge.speech.transcript.types import ModelRef
 
@@ -130,8 +131,8 @@ class HostedQueue:
         return self._hello.model
 
     @property
-    def device(self) -> str:
-        return self._hello.device
+    def runs_on(self) -> RunsOn:
+        return self._hello.runs_on
 
     @property
     def usable(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from voiceforge.speech.engines.base import Engine
 from voiceforge.speech.engines.batcher import Batcher
+from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits, BatchObserver, DecodeQueue
 
 
@@ -14,7 +15,7 @@ class InProcessHosts:
 
     Args:
         load: makes the engine of a model; slow, may raise any of our errors.
-        describe: names the device for people.
+        runs_on: what a model runs on that was loaded.
     """
 
     def __init__(
@@ -22,11 +23,11 @@ class InProcessHosts:
         load: Callable[[str], Engine],
         limits: BatcherLimits | None = None,
         *,
-        describe: Callable[[], str | None] = lambda: None,
+        runs_on: Callable[[str], RunsOn | None] = lambda _: None,
     ) -> None:
         self._load = load
         self._limits = limits or BatcherLimits()
-        self._describe = describe
+        self._runs_on = runs_on
 
     def start(self, model_id: str, observer: BatchObserver) -> DecodeQueue:
         return Batcher(self._load(model_id), limits=self._limits, observer=observer)
@@ -37,8 +38,8 @@ class InProcessHosts:
     def memory_bytes(self, model_id: str) -> int | None:
         return None
 
-    def device(self) -> str | None:
-        return self._describe()
+    def runs_on(self, model_id: str) -> RunsOn | None:
+        return self._runs_on(model_id)
 
     def close(self) -> None:
         """Nothing is left: whoever started a queue closes it."""

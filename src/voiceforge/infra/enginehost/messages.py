@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from voiceforge.errors import VoiceForgeError
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis
+from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import Priority
 from voiceforge.speech.transcript.types import ModelRef
 
@@ -52,11 +53,11 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message on every connection. device: for people."""
+    """The first message on every connection."""
 
     capabilities: Capabilities
     model: ModelRef
-    device: str
+    runs_on: RunsOn
 
 
 @dataclass(frozen=True, slots=True)

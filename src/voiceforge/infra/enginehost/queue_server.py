@@ -36,6 +36,7 @@ from voiceforge.infra.enginehost.messages import (
 from voiceforge.speech.audio.waveform import Waveform
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Engine, Hypothesis
 from voiceforge.speech.engines.batcher import Batcher
+from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits, Priority, Ticket
 from voiceforge.speech.transcript.types import ModelRef
 
@@ -48,17 +49,16 @@ class QueueServer:
 
     Args:
         listener: a Unix socket that listens.
-        device: what the engine runs on, for people.
     """
 
     def __init__(
-        self, engine: Engine, listener: socket.socket, *, limits: BatcherLimits, device: str
+        self, engine: Engine, listener: socket.socket, *, limits: BatcherLimits, runs_on: RunsOn
     ) -> None:
         self._engine = _AnnouncingEngine(engine)
         self._reports = _Reports()
         self._batcher = Batcher(self._engine, limits=limits, observer=self._reports)
         self._listener = listener
-        self._hello = Hello(engine.capabilities, engine.model, device)
+        self._hello = Hello(engine.capabilities, engine.model, runs_on)
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
         self._retiring = threading.Event()

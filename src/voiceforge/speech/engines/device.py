@@ -61,6 +61,22 @@ class DeviceChoice:
     threads: int
     notes: tuple[str, ...] = ()
 
+    @property
+    def runs_on(self) -> RunsOn:
+        return RunsOn(f"{self.device}, {self.compute_type}", self.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class RunsOn:
+    """What a loaded model runs on, for people: a name, and what was wished and not had."""
+
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+ON_CPU = RunsOn("cpu")
+"""Of engines that have no choice."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:

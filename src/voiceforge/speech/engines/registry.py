@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import assert_never
 
 from voiceforge.errors import EngineFailed
 from voiceforge.speech.engines.base import Engine
 from voiceforge.speech.engines.catalog import CatalogEntry
-from voiceforge.speech.engines.device import DeviceChoice
+from voiceforge.speech.engines.device import ON_CPU, DeviceChoice, RunsOn
 from voiceforge.speech.transcript.types import ModelRef
 
 
 def load_engine(
     entry: CatalogEntry, path: Path, revision: str, *, cores: int, device: Callable[[], DeviceChoice]
-) -> Engine:
-    """Load a model's files. Slow; takes the memory of the model.
+) -> tuple[Engine, RunsOn]:
+    """Load a model's files, and tell what it runs on. Slow; takes the memory of the model.
 
     Args:
         path: folder of the files. revision: which files they are.
@@ -39,26 +38,31 @@ def load_engine(
     return make()
 
 
+Maker = Callable[[], tuple[Engine, RunsOn]]
+
+
 def _maker(
     entry: CatalogEntry, path: Path, model: ModelRef, cores: int, device: Callable[[], DeviceChoice]
-) -> Callable[[], Engine]:
+) -> Maker:
     """Imports the runtime, which takes as long as reading the files; what it returns loads them."""
     match entry.runtime:
         case "moonshine_ort":
             from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
 
-            return partial(MoonshineOrt, path, model, parallel_decodes=cores)
+            return lambda: (MoonshineOrt(path, model, parallel_decodes=cores), ON_CPU)
         case "whisper_ct2":
             from voiceforge.speech.engines.whisper_ct2 import WhisperCt2
 
-            known = entry.capabilities
-            return partial(
-                WhisperCt2,
-                path,
-                model,
-                device=device(),
-                languages=known.languages if known is not None else None,
-                tasks=known.tasks if known is not None else None,
+            known, choice = entry.capabilities, device()
+            return lambda: (
+                WhisperCt2(
+                    path,
+                    model,
+                    device=choice,
+                    languages=known.languages if known is not None else None,
+                    tasks=known.tasks if known is not None else None,
+                ),
+                choice.runs_on,
             )
         case _:
             assert_never(entry.runtime)
