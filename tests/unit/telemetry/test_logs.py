@@ -37,7 +37,7 @@ def _restore() -> Iterator[None]:
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in stream.getvalue().splitlines()]
+    return [json.loads(line) for line in stream.getvalue().rstrip("\n").split("\n")]
 
 
 def test_all_ways_to_log_give_the_same_json() -> None:
@@ -76,7 +76,7 @@ def test_a_process_that_logs_nothing_sets_nothing_up(capsys: pytest.CaptureFixtu
     log.warning("first", n=1)
     logging.getLogger("httpx").warning("second")
     log.info("still too quiet")
-    written = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    written = [json.loads(line) for line in capsys.readouterr().err.rstrip("\n").split("\n")]
     assert [(line["event"], line.get("n")) for line in written] == [("first", 1), ("second", None)]
 
 
