@@ -38,6 +38,9 @@ format: $(STAMPS)/test ## Rewrite the sources in our style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# Every extra of pyproject.toml; `all` would name this folder in the compiled file.
+EXTRAS := whisper bench redis postgres stores celery
+
 BENCHMARKS := engine accuracy path decode http_overhead footprint long_file throughput load cache_hits isolation listening
 bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure docs/benchmarks.md anew (SPEECH=FOLDER with a manifest.jsonl)
 	@$(BIN)/python benchmarks/report.py $(BENCH_OUT)
@@ -67,7 +70,7 @@ requirements: $(STAMPS)/dev ## Compile requirements/*.txt anew, within what pypr
 		$(STAMPS)/python312.txt > $(STAMPS)/python312.marked
 	@$(COMPILE) -o requirements/base.txt pyproject.toml
 	@cat $(STAMPS)/python312.marked >> requirements/base.txt
-	@$(COMPILE) --extra whisper --extra bench --extra redis -o requirements/test.txt pyproject.toml requirements/test.in
+	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) -o requirements/test.txt pyproject.toml requirements/test.in
 	@cat $(STAMPS)/python312.marked >> requirements/test.txt
 	@$(COMPILE) -o requirements/dev.txt requirements/dev.in
 
