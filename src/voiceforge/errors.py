@@ -14,7 +14,7 @@ VoiceForgeError
 ├── Conflict
 ├── Overloaded                the queue is full; says when to come back
 ├── Unavailable               a part we need is missing or not ready yet
-│   ├── ModelLoading  DependencyMissing
+│   ├── DependencyMissing
 │   └── ShuttingDown  EngineCrashed
 ├── UpstreamFailed            a server we fetched from failed
 ├── DeadlineExceeded  Cancelled
@@ -173,10 +173,6 @@ class Unavailable(VoiceForgeError):
     kind = ErrorKind.UNAVAILABLE
     code = "unavailable"
     retryable = True
-
-
-class ModelLoading(Unavailable):
-    code = "model_loading"
 
 
 class DependencyMissing(Unavailable):

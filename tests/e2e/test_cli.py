@@ -19,6 +19,9 @@ import pysrt
 import pytest
 import webvtt
 
+from voiceforge.testing.hub_server import COMMIT, REPOSITORY, hub_server
+from voiceforge.testing.tiny_whisper import build_tiny_whisper
+
 Completed = subprocess.CompletedProcess[str]
 Run = Callable[..., Completed]
 Imports = Callable[..., tuple[Completed, set[str]]]
@@ -327,6 +330,32 @@ class TestOtherCommands:
         assert default["id"] == "moonshine-tiny-en"
         assert default["installed"]
         assert voiceforge("models", "remove", "moonshine-tiny-en").returncode == 1
+
+    def test_a_model_is_pulled_shown_used_and_removed(
+        self, voiceforge: Run, tmp_path: Path, clips: Clips
+    ) -> None:
+        pytest.importorskip("faster_whisper")
+        made = build_tiny_whisper(tmp_path / "made", multilingual=True)
+        with hub_server({path.name: path.read_bytes() for path in made.iterdir()}) as hub:
+            hub.cuts = [100_000]  # the connection breaks once
+            here = {"VOICEFORGE_MODELS__HUB_ENDPOINT": hub.endpoint}
+            pulled = voiceforge("models", "pull", REPOSITORY, settings=here)
+            assert (pulled.returncode, pulled.stderr) == (0, "")
+            assert pulled.stdout.startswith(f"{REPOSITORY} is here: ")
+            assert COMMIT in pulled.stdout
+            unknown = voiceforge("models", "pull", "acme/nothing", settings=here)
+            assert unknown.returncode == 2
+            assert len(unknown.stderr.splitlines()) == 1
+        shown = voiceforge("models", "show", REPOSITORY).stdout
+        lines = {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in shown.splitlines()}
+        assert (lines["revision"], lines["licence"]) == (COMMIT, "mit")
+        assert "model.bin, 2.0 MB" in shown
+        assert " de " in lines["languages"]
+        assert lines["tasks"] == "transcribe, translate"
+        words = voiceforge("transcribe", clips["beckett"], "--model", REPOSITORY).stdout
+        assert "forty two ships sail" in words
+        assert voiceforge("models", "remove", REPOSITORY).returncode == 0
+        assert voiceforge("models", "show", REPOSITORY).returncode == 2
 
     def test_the_doctor_finds_this_machine_fit(self, voiceforge: Run) -> None:
         done = voiceforge("doctor", settings={"VOICEFORGE_SERVER__PORT": "0"})

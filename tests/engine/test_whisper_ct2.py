@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import DecodeOptions, Hypothesis
 from voiceforge.speech.engines.device import DeviceChoice
 from voiceforge.speech.engines.whisper_ct2 import TEMPERATURES, WhisperCt2, decode_failure
+from voiceforge.speech.engines.whisper_files import capabilities_of
 from voiceforge.speech.transcript import Language, ModelRef
 from voiceforge.testing.tiny_whisper import build_tiny_whisper
 
@@ -48,6 +50,32 @@ def load(tmp_path: Path) -> Iterator[Load]:
     yield build_and_load
     for engine in opened:
         engine.close()
+
+
+@pytest.mark.parametrize("vocabulary", ["vocabulary.json", "vocabulary.txt"])
+@pytest.mark.parametrize("multilingual", [True, False])
+def test_the_files_say_what_the_loaded_model_can_do(
+    tmp_path: Path, multilingual: bool, vocabulary: str
+) -> None:
+    folder = build_tiny_whisper(tmp_path / "model", multilingual=multilingual)
+    engine = WhisperCt2(folder, REF, device=CPU)
+    loaded = engine.capabilities
+    engine.close()
+    if vocabulary == "vocabulary.txt":
+        tokens = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        (folder / "vocabulary.json").unlink()
+        (folder / "vocabulary.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    told = capabilities_of(folder)
+    assert told is not None
+    scheduling = {"max_batch_rows": loaded.max_batch_rows, "parallel_decodes": loaded.parallel_decodes}
+    assert replace(told, **scheduling) == loaded
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocabulary.json"])
+def test_files_that_are_not_all_there_say_nothing(tmp_path: Path, name: str) -> None:
+    folder = build_tiny_whisper(tmp_path / "model", multilingual=True)
+    (folder / name).unlink()
+    assert capabilities_of(folder) is None
 
 
 def hum(duration_s: float) -> Waveform:

@@ -81,9 +81,12 @@ def show(ctx: click.Context, model: str, as_json: bool, config: Path | None) -> 
         ("title", info.title),
         ("state", _state(info, default)),
         ("family", f"{info.family}, run by {info.runtime}"),
-        ("size", _size(info)),
-        ("licence", info.licence),
+        ("from", info.source),
         ("revision", info.revision),
+        ("licence", info.licence),
+        ("size", _size(info)),
+        *([("folder", info.folder)] if info.folder else []),
+        *(("file", f"{name}, {bytes_text(size)}") for name, size in info.files),
         ("languages", _languages(info, None)),
         *(
             (name.replace("_", " "), _capability(name, value))
@@ -157,7 +160,7 @@ def _size(info: ModelInfo) -> str:
 
 def _languages(info: ModelInfo, most: int | None) -> str:
     if not info.languages:
-        return "known once it is pulled"
+        return "unknown" if info.installed else "known once it is pulled"
     if most is not None and len(info.languages) > most:
         return f"{len(info.languages)} languages"
     return " ".join(info.languages)

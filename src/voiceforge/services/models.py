@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from voiceforge.errors import Conflict, ModelNotFound, ModelNotInstalled
@@ -16,6 +17,7 @@ from voiceforge.infra.modelstore.base import InstalledModel, ModelStore, OnProgr
 from voiceforge.speech.engines.base import Capabilities
 from voiceforge.speech.engines.catalog import (
     CATALOG,
+    UNKNOWN_LICENCE,
     WHISPER_REQUIRED,
     CatalogEntry,
     Runtime,
@@ -25,6 +27,7 @@ from voiceforge.speech.engines.catalog import (
     hub_entry,
     runtime_present,
 )
+from voiceforge.speech.engines.whisper_files import capabilities_of
 
 __all__ = ["LoadedModels", "ModelInfo", "ModelSource", "Models", "PullProgress"]
 
@@ -44,6 +47,9 @@ class ModelInfo:
     capabilities: None where only loading the model could tell.
     hint: the command that makes it usable; None where it is, or where none can.
     created: when it was installed, Unix seconds; 0 where it is not.
+    source: the distribution, hub repository or folder that it comes from.
+    folder: where its files are; None where they are not here.
+    files: those that are here, and the bytes of each.
     """
 
     id: str
@@ -59,6 +65,9 @@ class ModelInfo:
     capabilities: Mapping[str, Any] | None
     hint: str | None
     created: int
+    source: str
+    folder: str | None = None
+    files: tuple[tuple[str, int], ...] = ()
 
 
 ModelInfos = list[ModelInfo]  # `Models.list` hides the builtin inside that class
@@ -205,20 +214,24 @@ class Models:
     def _info(self, entry: CatalogEntry) -> ModelInfo:
         found = self._store.locate(entry)
         runs = self._has_runtime(entry.runtime)
+        able = entry.capabilities or (capabilities_of(found.files.path) if found else None)
         return ModelInfo(
             id=entry.id,
             title=entry.title,
             family=entry.family,
             runtime=entry.runtime,
-            languages=entry.languages,
+            languages=tuple(sorted(able.languages)) if able else (),
             size_bytes=found.size_bytes if found else entry.size_bytes,
-            licence=entry.licence,
+            licence=_licence(entry, found),
             revision=found.files.revision if found else entry.revision,
             installed=found is not None and runs,
             loaded=self._loaded.is_loaded(entry.id),
-            capabilities=_plain(entry.capabilities) if entry.capabilities else None,
+            capabilities=_plain(able) if able else None,
             hint=_hint(entry, here=found is not None, runs=runs),
             created=int(found.installed_at) if found else 0,
+            source=entry.source,
+            folder=str(found.files.path) if found else None,
+            files=_sizes(entry, found.files.path) if found else (),
         )
 
     def _not_found(self, name: str) -> ModelNotFound:
@@ -251,6 +264,18 @@ def _hint(entry: CatalogEntry, *, here: bool, runs: bool) -> str | None:
     if not here and entry.origin == "wheel":
         commands.append(f"pip install --force-reinstall {entry.source}=={entry.revision}")
     return " && ".join(commands) or None
+
+
+def _licence(entry: CatalogEntry, found: InstalledModel | None) -> str:
+    """The catalog's word first: it was checked."""
+    if entry.licence == UNKNOWN_LICENCE and found and found.licence:
+        return found.licence
+    return entry.licence
+
+
+def _sizes(entry: CatalogEntry, folder: Path) -> tuple[tuple[str, int], ...]:
+    present = (folder / name for name in entry.files)
+    return tuple((path.name, path.stat().st_size) for path in present if path.is_file())
 
 
 def _plain(capabilities: Capabilities) -> dict[str, Any]:

@@ -166,6 +166,7 @@ FAKE_INFO = ModelInfo(
     capabilities={"tasks": ["transcribe"]},
     hint=None,
     created=1_700_000_000,
+    source="fake",
 )
 
 

@@ -7,9 +7,9 @@ import pytest
 from voiceforge.errors import (
     Conflict,
     EngineFailed,
-    ModelLoading,
     Overloaded,
     PermissionDenied,
+    ShuttingDown,
     UnreadableAudio,
 )
 from voiceforge.testing.scripted_services import fails, says
@@ -32,7 +32,7 @@ def transcribe(client, **options):
         (PermissionDenied("no"), openai.PermissionDeniedError, "permission_denied"),
         (Conflict("busy"), openai.ConflictError, "conflict"),
         (Overloaded("busy"), openai.RateLimitError, "rate_limit_exceeded"),
-        (ModelLoading("loading"), openai.InternalServerError, "model_loading"),
+        (ShuttingDown("leaving"), openai.InternalServerError, "shutting_down"),
         (EngineFailed("broken"), openai.InternalServerError, "engine_failed"),
     ],
 )

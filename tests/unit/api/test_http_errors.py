@@ -9,8 +9,8 @@ from voiceforge.errors import (
     ConfigurationError,
     EngineFailed,
     ErrorKind,
-    ModelLoading,
     Overloaded,
+    ShuttingDown,
     VoiceForgeError,
 )
 from voiceforge.testing.scripted_services import fails
@@ -80,8 +80,8 @@ async def test_retry_after_is_whole_seconds_rounded_up(client, scripted, wait, t
     assert reply.headers["retry-after"] == told
 
 
-async def test_a_loading_model_is_503_with_retry_after(client, scripted):
-    scripted.script = fails(ModelLoading("loading", retry_after_s=3))
+async def test_what_is_not_there_for_now_is_503_with_retry_after(client, scripted):
+    scripted.script = fails(ShuttingDown("leaving", retry_after_s=3))
     reply = await client.post("/v1/audio/transcriptions", files={"file": b"x"})
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "3")
 

@@ -174,6 +174,38 @@ def test_nothing_is_known_of_a_repository_nobody_pulled(models: Models, store: M
     assert models.get("acme/whisper-ct2").installed
 
 
+def test_the_files_of_a_model_that_is_here_tell_what_it_is(
+    models: Models, store: MemoryStore, tmp_path: Path
+) -> None:
+    (tmp_path / "model.bin").write_bytes(b"12345")
+    (tmp_path / "vocabulary.json").write_text('["a", "", "b"]')
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": ["<|de|>", "<|jw|>", "<|notimestamps|>"]}')
+    store.here["acme/whisper-ct2"] = InstalledModel(
+        "acme/whisper-ct2", ModelFiles(tmp_path, "main"), "hub", 5, 0.0, licence="cc-by-4.0"
+    )
+    info = models.get("acme/whisper-ct2")
+    assert (info.source, info.licence) == ("acme/whisper-ct2", "cc-by-4.0")
+    assert info.folder == str(tmp_path)
+    assert dict(info.files)["model.bin"] == 5
+    assert info.languages == ("de", "jv")
+    assert info.capabilities
+    assert (info.capabilities["tasks"], info.capabilities["word_times"]) == (
+        ["transcribe", "translate"],
+        False,
+    )
+    assert models.get("whisper-small").files == ()
+    assert models.get("whisper-small").folder is None
+
+
+def test_the_catalogs_licence_goes_before_the_hubs(
+    models: Models, store: MemoryStore, tmp_path: Path
+) -> None:
+    store.here["whisper-small"] = InstalledModel(
+        "whisper-small", ModelFiles(tmp_path, "main"), "hub", 5, 0.0, licence="other"
+    )
+    assert models.get("whisper-small").licence == "MIT"
+
+
 def test_capabilities_before_loading(models: Models) -> None:
     turbo = models.capabilities("turbo")
     assert turbo

@@ -20,13 +20,15 @@ class ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """size_bytes: of its files on disk. installed_at: Unix seconds."""
+    """size_bytes: of its files on disk. installed_at: Unix seconds. licence: as its hub names it; None where
+    that is not known."""
 
     id: str
     files: ModelFiles
     origin: Origin
     size_bytes: int
     installed_at: float
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class _Record:
     revision: str
     files: dict[str, tuple[int, str]]
     installed_at: float
+    licence: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> _Record | None:
@@ -52,7 +53,12 @@ class _Record:
             raw = json.loads(path.read_text(encoding="utf-8"))
             files = {str(row["name"]): (int(row["size_bytes"]), str(row["hash"])) for row in raw["files"]}
             return cls(
-                str(raw["id"]), str(raw["source"]), str(raw["revision"]), files, float(raw["installed_at"])
+                str(raw["id"]),
+                str(raw["source"]),
+                str(raw["revision"]),
+                files,
+                float(raw["installed_at"]),
+                str(raw["licence"]) if raw.get("licence") else None,
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -64,6 +70,7 @@ class _Record:
             "source": self.source,
             "revision": self.revision,
             "installed_at": self.installed_at,
+            "licence": self.licence,
             "files": files,
         }
         path.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
@@ -180,6 +187,7 @@ class DiskModelStore:
             revision=snapshot.commit,
             files={file.name: (file.size_bytes, file.digest) for file in files},
             installed_at=self._wall_clock(),
+            licence=snapshot.licence,
         ).write(staging / RECORD)
         target = self._folder(entry.id) / snapshot.commit
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -259,6 +267,7 @@ def _installed(path: Path) -> InstalledModel | None:
         origin="hub",
         size_bytes=sum(size_bytes for size_bytes, _ in record.files.values()),
         installed_at=record.installed_at,
+        licence=record.licence,
     )
 
 

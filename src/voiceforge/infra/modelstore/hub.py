@@ -30,6 +30,7 @@ CONNECT_TIMEOUT_S = 10.0
 SILENCE_TIMEOUT_S = 30.0
 WRITE_BYTES = 1 << 20
 MAX_LISTING_BYTES = 16 << 20
+_LONGEST_LICENCE = 100
 PARTIAL_SUFFIX = ".partial"
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -65,11 +66,12 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class HubSnapshot:
-    """What a repository holds at one commit (40 hexadecimal digits)."""
+    """What a repository holds at one commit (40 hexadecimal digits). licence: what its page says."""
 
     repository: str
     commit: str
     files: tuple[HubFile, ...]
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +341,14 @@ def _snapshot(repository: str, revision: str, body: object) -> HubSnapshot:
         raise UpstreamFailed(f"the hub's listing of {repository} was not understood") from error
     if _COMMIT.fullmatch(revision) and commit != revision:
         raise UpstreamFailed(f"the hub answered with another commit of {repository} than asked for")
-    return HubSnapshot(repository, commit, files)
+    return HubSnapshot(repository, commit, files, _licence(body))
+
+
+def _licence(body: object) -> str | None:
+    """The page's own word; nothing else depends on it, so that whatever is odd counts as none."""
+    card = body.get("cardData") if isinstance(body, dict) else None
+    named = card.get("license") if isinstance(card, dict) else None
+    return named[:_LONGEST_LICENCE] if isinstance(named, str) and named.isprintable() else None
 
 
 def _file(row: Any) -> HubFile:

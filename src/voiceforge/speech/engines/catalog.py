@@ -105,6 +105,26 @@ _TRANSCRIBE: frozenset[Task] = frozenset({"transcribe"})
 _BOTH_TASKS: frozenset[Task] = frozenset({"transcribe", "translate"})
 
 
+def whisper_capabilities(
+    languages: frozenset[str], *, translates: bool, word_times: bool = True
+) -> Capabilities:
+    """Of a Whisper model for these languages, in CTranslate2."""
+    several = len(languages) > 1
+    return Capabilities(
+        languages=languages,
+        longest_window_s=LONGEST_WINDOW_S,
+        best_window_s=BEST_WINDOW_S,
+        tasks=_BOTH_TASKS if several and translates else _TRANSCRIBE,
+        segment_times=True,
+        word_times=word_times,
+        detects_language=several,
+        prompt=True,
+        max_keyterms=MAX_KEYTERMS,
+        temperature=True,
+        beam=True,
+    )
+
+
 def _whisper(
     size: str,
     repository: str,
@@ -115,7 +135,6 @@ def _whisper(
     translates: bool = True,
     aliases: tuple[str, ...] = (),
 ) -> CatalogEntry:
-    several = len(languages) > 1
     return CatalogEntry(
         id=f"whisper-{size}",
         title=f"Whisper {size}",
@@ -126,19 +145,7 @@ def _whisper(
         revision=revision,
         source=repository,
         origin="hub",
-        capabilities=Capabilities(
-            languages=languages,
-            longest_window_s=LONGEST_WINDOW_S,
-            best_window_s=BEST_WINDOW_S,
-            tasks=_BOTH_TASKS if several and translates else _TRANSCRIBE,
-            segment_times=True,
-            word_times=True,
-            detects_language=several,
-            prompt=True,
-            max_keyterms=MAX_KEYTERMS,
-            temperature=True,
-            beam=True,
-        ),
+        capabilities=whisper_capabilities(languages, translates=translates),
         files=WHISPER_FILES,
         required=WHISPER_REQUIRED,
         extra="whisper",

@@ -46,8 +46,8 @@ KEYTERM_TOKENS = 160
 """The keyterms' share of it; the end of the prompt gets what they leave."""
 
 # Whisper's codes that ISO 639-1 writes differently.
-_TO_ISO = {"jw": "jv"}
-_FROM_ISO = {iso: code for code, iso in _TO_ISO.items()}
+TO_ISO = {"jw": "jv"}
+_FROM_ISO = {iso: code for code, iso in TO_ISO.items()}
 
 
 class WhisperCt2:
@@ -119,7 +119,7 @@ class WhisperCt2:
             best_window_s=BEST_WINDOW_S,
             tasks=(tasks or both) if loaded.model.is_multilingual else frozenset(("transcribe",)),
             segment_times=True,
-            word_times=_has_alignment_heads(model_path),
+            word_times=has_alignment_heads(model_path),
             detects_language=len(spoken) > 1,
             prompt=True,
             max_keyterms=MAX_KEYTERMS,
@@ -224,7 +224,7 @@ def _require_files(folder: Path, model: ModelRef) -> None:
         )
 
 
-def _has_alignment_heads(folder: Path) -> bool:
+def has_alignment_heads(folder: Path) -> bool:
     """Whether the conversion kept what word times are read from."""
     try:
         return "alignment_heads" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -235,11 +235,11 @@ def _has_alignment_heads(folder: Path) -> bool:
 def _languages(whisper: Any) -> frozenset[str]:
     """Those the tokenizer has a token for; Cantonese, say, exists in large-v3 only."""
     known = (c for c in whisper.supported_languages if whisper.hf_tokenizer.token_to_id(f"<|{c}|>"))
-    return frozenset(_TO_ISO.get(code, code) for code in known)
+    return frozenset(TO_ISO.get(code, code) for code in known)
 
 
 def _language(heard: Heard) -> Language:
-    return Language(_TO_ISO.get(heard.language, heard.language), float(heard.language_probability))
+    return Language(TO_ISO.get(heard.language, heard.language), float(heard.language_probability))
 
 
 def _segments(heard: Sequence[SpokenStretch], duration_s: float) -> tuple[HypothesisSegment, ...]:
