@@ -82,10 +82,10 @@ def build(
     def load(model_id: str) -> Engine:
         source = models.source(model_id)
         files = source.installed.files
-        suit_memory_to(source.entry.runtime)
         engine, runs_on[model_id] = load_engine(
             source.entry, files.path, files.revision, cores=cores, device=device.choice
         )
+        suit_memory_to(source.entry.runtime)
         return engine
 
     def spec(model_id: str) -> EngineSpec:

@@ -22,7 +22,6 @@ def main() -> None:
 
 
 def _load(spec: EngineSpec) -> tuple[Engine, RunsOn]:
-    suit_memory_to(spec.entry.runtime)
     engine, runs_on = load_engine(
         spec.entry,
         spec.path,
@@ -30,6 +29,7 @@ def _load(spec: EngineSpec) -> tuple[Engine, RunsOn]:
         cores=spec.cores,
         device=lambda: choose_device(spec.device, spec.compute_type, spec.threads),
     )
+    suit_memory_to(spec.entry.runtime)
     _warm_up(engine)
     return engine, runs_on
 
