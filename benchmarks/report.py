@@ -33,6 +33,7 @@ _TITLES = {
     "cache_hits": "Earlier results",
     "isolation": "One beside the others",
     "listening": "Recordings in processes of their own",
+    "whisper_batches": "Whisper in batches",
 }
 """In the order of the page; the keys are the programs' names and those of their files."""
 
