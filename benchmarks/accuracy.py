@@ -84,13 +84,13 @@ def _compare(args: Namespace, clips: Sequence[ManifestEntry]) -> None:
         if name not in ("library", f"{default_s:g} s")
     ]
     if chosen["apart"]["reference"]:
-        told = found["library"]["apart"] if args.library else None
+        beside = found["library"]["apart"] if args.library else None
         report.rows.append(
             row(
                 f"… the {chosen['apart']['clips']} that are not joined from others",
                 chosen["apart"]["wer_percent"],
                 "%",
-                reference=f"library {significant(told['wer_percent'])} %" if told else "–",
+                reference=f"library {significant(beside['wer_percent'])} %" if beside else "–",
             )
         )
     report.finish(args.json)
