@@ -246,6 +246,38 @@ def test_a_host_that_cannot_come_back_fails_its_requests_and_the_queue_says_it_i
     queue.close()
 
 
+def test_requests_outlive_several_hosts_that_are_killed_while_they_load(
+    keeper: HostKeeper, seen: Seen
+) -> None:
+    paths = iter([Path("fake"), DIES_LOADING, DIES_LOADING, DIES_LOADING])
+    hosts = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id, next(paths, Path("fake"))), seen)
+    queue = hosts.start("fake", seen)
+    ticket = queue.open()
+    waiting = [ticket.submit(second(n), told(SLOW)) for n in (1, 2, 3, 4, 5, 6)]
+    os.kill(pid_of(keeper), signal.SIGKILL)
+    late = queue.open()  # while there is no host
+    assert [len(text(future).split()) for future in waiting] == [2, 4, 6, 8, 10, 12]
+    assert text(late.submit(second(), PLAIN)) == "w1 w2"
+    assert seen.starts == [False, True]
+    queue.close(0)
+
+
+def test_a_model_whose_hosts_end_whenever_they_load_fails_its_requests(
+    keeper: HostKeeper, seen: Seen
+) -> None:
+    paths = iter([Path("fake")])
+    hosts = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id, next(paths, DIES_LOADING)), seen)
+    queue = hosts.start("fake", seen)
+    waiting = queue.open().submit(second(), told(HANG))
+    os.kill(pid_of(keeper), signal.SIGKILL)
+    with pytest.raises(EngineCrashed) as failure:
+        waiting.result(LONGEST_WAIT_S)
+    assert failure.value.retry_after_s
+    assert not queue.usable
+    assert seen.starts == [False]
+    queue.close()
+
+
 def test_two_users_share_one_host_that_ends_with_the_last(keeper: HostKeeper, seen: Seen) -> None:
     users = [
         ChildProcessHosts(OneUser(keeper, n), lambda model_id: fake_spec(model_id), seen) for n in range(2)

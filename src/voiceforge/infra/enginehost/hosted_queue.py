@@ -3,7 +3,8 @@
 When the host ends, another is asked for, the open tickets are opened there again, and what had not been
 answered is sent again: nobody on this side notices but by the time it takes. Windows that the engine had
 begun with are suspects: each gets one more try, one suspect at a time, so that the one that kills hosts
-takes nobody with it, and then fails with EngineCrashed.
+takes nobody with it, and then fails with EngineCrashed. A host that ends before it is up says nothing
+against any window: several are tried.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,7 +42,10 @@ from voiceforge.speech.engines.tickets import BatchObserver, Priority
 from voiceforge.speech.transcript.types import ModelRef
 
 _TRIES_BEFORE_SUSPICION_ENDS = 2
-_RECONNECT_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0)
+_FIRST_DELAYS_S = (0.0, 0.1)
+"""Before each try to reach the first host. A model that ends each of them shall not keep a request long."""
+_NEXT_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0)
+"""Before each try to reach another one: this model has been seen running here."""
 _RETRY_AFTER_S = 2.0
 _ADMISSION_S = 60.0
 """Longer than any host takes to come back; only a queue that is broken in a way we do not know takes it."""
@@ -118,7 +122,7 @@ class HostedQueue:
         self._failure: VoiceForgeError | None = None
         self._leaving = False
         self._channel: Channel | None
-        self._channel, self._hello = self._reach()
+        self._channel, self._hello = self._reach(_FIRST_DELAYS_S)
         self._reader = threading.Thread(target=self._read, name=f"hosted-{self._hello.model.id}", daemon=True)
         self._reader.start()
 
@@ -265,7 +269,7 @@ class HostedQueue:
                 ),
             )
         try:
-            channel, hello = self._reach()
+            channel, hello = self._reach(_NEXT_DELAYS_S)
         except VoiceForgeError as error:
             self._give_up(error)
             return None
@@ -280,15 +284,16 @@ class HostedQueue:
             self._say_all_anew()
             return channel
 
-    def _reach(self) -> tuple[Channel, Hello]:
+    def _reach(self, delays_s: Sequence[float]) -> tuple[Channel, Hello]:
         """
         Raises:
             VoiceForgeError: the model cannot be loaded any more, or its host ends again and again.
         """
-        for delay_s in _RECONNECT_DELAYS_S:
+        for delay_s in delays_s:
             with self._lock:
-                self._lock.wait_for(lambda: self._closed, delay_s)
-            with suppress(ChannelClosed):
+                if self._lock.wait_for(lambda: self._closed, delay_s):
+                    raise ShuttingDown("the server is shutting down", retry_after_s=5)
+            with suppress(ChannelClosed, EngineCrashed):  # also one that was killed while it loaded
                 channel = self._connect()
                 try:
                     greeting, _ = channel.receive()

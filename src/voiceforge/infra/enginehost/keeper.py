@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol
 
-from voiceforge.errors import ShuttingDown, VoiceForgeError
+from voiceforge.errors import EngineCrashed, ShuttingDown, VoiceForgeError
 from voiceforge.infra.enginehost.base import EngineSpec
 from voiceforge.infra.enginehost.host_process import HostProcess
 from voiceforge.telemetry.logger import Logger
@@ -79,10 +79,12 @@ class Hosts(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Place:
-    """Where the host of one model is or will be. Its lock is held while one starts or ends."""
+    """Where the host of one model is or will be. Its lock is held while one starts or ends. lost: the last
+    one ended by itself."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     host: HostProcess | None = None
+    lost: bool = False
     users: set[Hashable] = field(default_factory=set)
     reported: HostProcess | None = None
 
@@ -118,9 +120,10 @@ class HostKeeper:
             self._mourn(place)
             if gone is not None:
                 gone.kill()  # it is dead: this tidies up after it
-            place.host = None
+                place.host, place.lost = None, True
             place.host = self._start(spec)
-            return Acquired(place.host.address, started=True, again=gone is not None)
+            again, place.lost = place.lost, False
+            return Acquired(place.host.address, started=True, again=again)
 
     def release(self, model_id: str, user: Hashable = None) -> None:
         """See `Hosts.release`."""
@@ -130,6 +133,7 @@ class HostKeeper:
             if not place.users and place.host is not None:
                 host, place.host = place.host, None
                 host.retire(_RETIREMENT_S)
+            place.lost = place.lost and bool(place.users)
 
     def release_all(self, user: Hashable) -> None:
         """A user is gone."""
@@ -183,9 +187,11 @@ class HostKeeper:
             self._starting.add(host)
         try:
             host.wait_ready()
-        except VoiceForgeError:
+        except VoiceForgeError as error:
             if self._closed.is_set():
                 raise ShuttingDown("the server is shutting down", retry_after_s=5) from None
+            if isinstance(error, EngineCrashed):
+                _log_end(host)
             raise
         finally:
             with self._lock:
@@ -217,7 +223,7 @@ class HostKeeper:
         host = place.host
         if host is not None and place.reported is not host and not self._closed.is_set():
             place.reported = host
-            _log.error("engine host ended", model=host.spec.entry.id, pid=host.pid, exit_code=host.exit_code)
+            _log_end(host)
 
     def _wrong_with(self, host: HostProcess) -> str | None:
         if host.pulse() > self._rules.silent_s:
@@ -238,6 +244,10 @@ class HostKeeper:
             if place.host is host:
                 place.reported = host
                 host.retire(_RETIREMENT_S)
+
+
+def _log_end(host: HostProcess) -> None:
+    _log.error("engine host ended", model=host.spec.entry.id, pid=host.pid, exit_code=host.exit_code)
 
 
 class OneUser:
