@@ -3,19 +3,21 @@
 VoiceForgeError
 ├── InvalidRequest            the caller asked for something malformed
 │   ├── UnsupportedOption       an option outside what exists; names the choices
-│   └── UrlRefused              a URL we will not fetch
+│   ├── UrlRefused              a URL we will not fetch
+│   └── ChecksumMismatch        the content is another than was announced
 ├── InvalidAudio              the bytes are not audio we can use
 │   ├── EmptyAudio  UnreadableAudio  NoAudioTrack  DecoderCrashed
 │   └── AudioTooShort  AudioTooLong      readable, outside the limits
 ├── UploadTooLarge            over the size limit, while it was still arriving
 ├── Unauthenticated  PermissionDenied
 ├── NotFound
-│   └── ModelNotFound  ModelNotInstalled
+│   └── ModelNotFound  ModelNotInstalled  BlobMissing
 ├── Conflict
 ├── Overloaded                the queue is full; says when to come back
 ├── Unavailable               a part we need is missing or not ready yet
 │   ├── DependencyMissing
 │   └── ShuttingDown  EngineCrashed
+├── StorageFull               no room for what should be kept
 ├── UpstreamFailed            a server we fetched from failed
 ├── DeadlineExceeded  Cancelled
 ├── EngineFailed              recognition itself broke
@@ -46,6 +48,7 @@ class ErrorKind(StrEnum):
     CONFLICT = "conflict"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
+    STORAGE_FULL = "storage_full"
     UPSTREAM_FAILED = "upstream_failed"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     CANCELLED = "cancelled"
@@ -93,6 +96,12 @@ class UnsupportedOption(InvalidRequest):
 
 class UrlRefused(InvalidRequest):
     code = "url_refused"
+
+
+class ChecksumMismatch(InvalidRequest):
+    """What arrived does not hash to what was said of it."""
+
+    code = "checksum_mismatch"
 
 
 class InvalidAudio(VoiceForgeError):
@@ -158,6 +167,12 @@ class ModelNotInstalled(NotFound):
     code = "model_not_installed"
 
 
+class BlobMissing(NotFound):
+    """The store has nothing under that key (any more)."""
+
+    code = "blob_missing"
+
+
 class Conflict(VoiceForgeError):
     kind = ErrorKind.CONFLICT
     code = "conflict"
@@ -190,6 +205,14 @@ class EngineCrashed(Unavailable):
     """The process that runs the model ended while it worked on this, and again when it was tried anew."""
 
     code = "engine_crashed"
+
+
+class StorageFull(VoiceForgeError):
+    """A disk, a quota or a bucket holds no more; the same may succeed once somebody made room."""
+
+    kind = ErrorKind.STORAGE_FULL
+    code = "storage_full"
+    retryable = True
 
 
 class UpstreamFailed(VoiceForgeError):
