@@ -34,6 +34,8 @@ _SENTENCE_INSIDE = 0.5
 _SENTENCE_INSIDE_THEN_PAUSE = 1.3
 _SENTENCE_BEGUN = 0.7
 _FRAGMENT = 1.0
+_CLAUSE_BY_ITSELF = 0.5
+_LONE_WORD = 1.5
 _TOO_SHORT = 2.0
 _TOO_FAST = 2.0
 _TOO_FAST_AT_MOST = 3.0
@@ -133,9 +135,8 @@ def _divide(atoms: Sequence[Atom], room_until_ms: int, options: SubtitleOptions)
             cost = best[first] + _NEW_CUE + breaks[last] + inside
             if inside and breaks[last]:
                 cost += _SENTENCE_BEGUN
-            torn = breaks[last] == _MID_CLAUSE or (first > 0 and breaks[first - 1] == _MID_CLAUSE)
-            if torn and 2 * total_width < options.max_line_chars:
-                cost += _FRAGMENT
+            if 2 * total_width < options.max_line_chars:
+                cost += _scrap(max(breaks[first - 1] if first else 0.0, breaks[last]), lone=first == last)
             until_ms = atoms[last + 1].start_ms if last + 1 < len(atoms) else room_until_ms
             cost += _haste(total_width, until_ms - begins.start_ms, options)
             if cost < best[last + 1]:
@@ -150,6 +151,14 @@ def _divide(atoms: Sequence[Atom], room_until_ms: int, options: SubtitleOptions)
         parts.append(atoms[came_from[end] : end])
         end = came_from[end]
     return parts[::-1]
+
+
+def _scrap(break_cost: float, *, lone: bool) -> float:
+    """What it costs that a caption of less than half a line is not a whole sentence. `break_cost`: of the
+    worse of its two ends. `lone`: a single word."""
+    if not break_cost:
+        return 0.0
+    return (_FRAGMENT if break_cost == _MID_CLAUSE else _CLAUSE_BY_ITSELF) + (_LONE_WORD if lone else 0.0)
 
 
 def _haste(width: int, room_ms: int, options: SubtitleOptions) -> float:

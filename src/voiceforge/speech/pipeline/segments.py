@@ -16,6 +16,12 @@ _SENTENCE_END = re.compile(r"[.?!…。？！]['\"”’)\]]*$")
 _NO_SENTENCE_END = re.compile(
     r"^(?:mr|mrs|ms|dr|st|prof|sr|jr|vs|no|gen|col|capt|rev|hon|[a-z])\.$", re.IGNORECASE
 )
+# A recogniser may begin a sentence in lower case. A word this long is no abbreviation, but for these.
+_LONG_WORD_AT_END = re.compile(r"^\W*[^\W\d_](?:[^\W\d_]|['’-]){3,}\.['\"”’)\]]*$")
+_LONG_ABBREVIATION = re.compile(
+    r"(?:approx|assn|assoc|asst|capt|corp|dept|equiv|figs|govt|incl|intl|misc|natl|pres|prof|secs|temp|univ|vols)\.$",
+    re.IGNORECASE,
+)
 _LONG_PAUSE_S = 1.0
 _LONGEST_SEGMENT_S = 12.0
 _SEAM_S = 1e-6
@@ -87,4 +93,6 @@ def sentences(words: Sequence[Word]) -> list[tuple[Word, ...]]:
 def _ends_sentence(word: Word, following: Word) -> bool:
     if not _SENTENCE_END.search(word.text) or _NO_SENTENCE_END.match(word.text):
         return False
-    return not following.text[:1].islower()
+    if not following.text[:1].islower():
+        return True
+    return bool(_LONG_WORD_AT_END.search(word.text)) and not _LONG_ABBREVIATION.search(word.text)

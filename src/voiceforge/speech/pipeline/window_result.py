@@ -19,6 +19,7 @@ from voiceforge.speech.pipeline.segments import Span, sentences, spread_words, w
 from voiceforge.speech.pipeline.trust import MIN_GAP_S, Account
 from voiceforge.speech.text.loops import strip_loops
 from voiceforge.speech.text.nonspeech import SpeechEvidence, is_invented
+from voiceforge.speech.text.punctuation import without_doubled_commas
 from voiceforge.speech.transcript.types import Removal, Segment, Word
 from voiceforge.speech.vad.regions import Region
 
@@ -144,7 +145,7 @@ class WindowSettler:
         """The segments of a piece, and whether text was taken out of it."""
         segments: list[Segment] = []
         removed = False
-        for heard in piece.hypothesis.segments:
+        for heard in map(_with_mended_commas, piece.hypothesis.segments):
             kept = self._without_inventions(piece, heard)
             removed = removed or kept.text != heard.text
             if kept.text:
@@ -222,6 +223,11 @@ class WindowSettler:
             return with_confidences(words, heard.word_confidences)
         spans = _speech(piece, piece.start_sample + first, piece.start_sample + last)
         return spread_words(heard.text, spans, heard.word_confidences)
+
+
+def _with_mended_commas(heard: HypothesisSegment) -> HypothesisSegment:
+    words = tuple(replace(word, text=without_doubled_commas(word.text)) for word in heard.words)
+    return replace(heard, text=without_doubled_commas(heard.text), words=words)
 
 
 def _speech(piece: _Piece, first: int, last: int) -> Sequence[Span]:

@@ -58,6 +58,29 @@ def test_short_sentences_share_a_cue_unless_a_pause_parts_them() -> None:
     assert captions(render(document(paused, duration=4.0), "srt")) == [["Yes."], ["I think so."]]
 
 
+def test_the_beginning_of_a_sentence_is_not_left_by_itself() -> None:
+    """Eight seconds and a half: two cues, each a fair part."""
+    text = "Ever tried, ever failed, no matter, try again, fail again, fail better."
+    pauses = {"tried,": 0.7, "failed,": 0.8, "matter,": 0.8, "again,": 0.9}
+    assert captions(render(document(spoken(text, pauses=pauses), duration=12.0), "srt")) == [
+        ["Ever tried, ever failed,"],
+        ["no matter, try again,", "fail again, fail better."],
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Well, we have waited for him in the rain since the morning when he had gone away to work.",
+        "We have waited for him in the rain since the morning when he had gone away to work, alas.",
+    ],
+)
+def test_no_single_word_of_a_sentence_stands_alone(text: str) -> None:
+    pauses = {"Well,": 0.8, "work,": 0.8}
+    cues = captions(render(document(spoken(text, pauses=pauses), duration=13.0), "srt"))
+    assert all(" " in " ".join(lines) for lines in cues), cues
+
+
 def test_a_long_pause_parts_even_half_a_sentence() -> None:
     segment = spoken("and the winner is John Smith", pauses={"is": 3.0})
     body = render(document(segment, duration=10.0), "srt")

@@ -259,6 +259,18 @@ def test_where_nobody_knows_word_times_they_are_estimated_on_the_speech_and_said
     assert codes(transcript) == ["words_estimated"]
 
 
+@pytest.mark.parametrize("capabilities", [GREEDY, FAKE_CAPABILITIES])
+def test_a_comma_written_twice_is_mended_in_text_and_words(
+    beckett: Path, vad: SileroModel, capabilities: Capabilities
+) -> None:
+    engine = FakeEngine(says("In short,, it is."), capabilities=capabilities)
+    before, transcript = run(beckett, engine, vad, TranscribeOptions(words=True))
+    assert_sound(transcript, before)
+    assert transcript.text.startswith("In short, it is.")
+    assert [word.text for word in transcript.words][:4] == ["In", "short,", "it", "is."]
+    assert not transcript.removed
+
+
 class EvenAligner:
     """Every word gets an equal share of the audio it is given."""
 
