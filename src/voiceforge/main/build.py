@@ -133,7 +133,7 @@ def build(
         engines=engines,
         listener=listener,
         aligner=aligner,
-        fetcher=(lambda: _fetcher(settings)) if settings.features.url_input else None,
+        fetcher=url_fetcher(settings),
         subtitles=SubtitleOptions(**settings.subtitles.model_dump()),
         metrics=metrics,
         temp_dir=temp_dir(settings),
@@ -252,6 +252,11 @@ def _redis(url: str, timeout_s: float, metrics: Metrics) -> Cache:
     return GuardedCache(
         RedisCache(url, prefix=f"voiceforge:{CACHE_NAME}", timeout_s=timeout_s), CacheReports(metrics)
     )
+
+
+def url_fetcher(settings: Settings) -> Callable[[], Fetcher] | None:
+    """Makes what fetches recordings from URLs; None where that is switched off."""
+    return (lambda: _fetcher(settings)) if settings.features.url_input else None
 
 
 def _fetcher(settings: Settings) -> Fetcher:

@@ -298,6 +298,64 @@ class CacheSettings(Section):
         return value
 
 
+class DatabaseSettings(Section):
+    """Where jobs and their results stand."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        examples=["postgresql://voiceforge:password@postgres.example/voiceforge"],
+        description="PostgreSQL or SQLite; unset: a SQLite file in the data folder, which the server itself "
+        "brings up to date. Any other is brought up to date by `voiceforge db upgrade`.",
+    )
+    pool_size: int = Field(default=8, ge=1, le=1000, description="Connections per process.")
+    wait_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Longest time a request waits for one of them, or for an answer.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            scheme = value.get_secret_value().partition("://")[0].partition("+")[0]
+            if scheme not in ("postgresql", "postgres", "sqlite"):
+                raise ValueError("should be a postgresql:// or sqlite:// address")
+        return value
+
+
+class JobSettings(Section):
+    """Transcriptions that are worked on in their own time."""
+
+    workers: int = Field(
+        default=4,
+        ge=0,
+        le=256,
+        description="Jobs that each server process works on at a time; 0 leaves them to other processes.",
+    )
+    lease_s: float = Field(
+        default=30.0,
+        ge=1,
+        le=3600,
+        description="A worker that was not heard of for so long is taken for dead, and its job goes on "
+        "elsewhere.",
+    )
+    heartbeat_s: float = Field(default=5.0, gt=0, le=600, description="How often a worker is heard of.")
+    max_attempts: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="Attempts in a row that may end without having brought a job further.",
+    )
+    retry_delay_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=3600,
+        description="Before the second attempt; doubled for each further one, up to ten minutes.",
+    )
+
+
 class FetchSettings(Section):
     """Fetching audio from a URL that a client names."""
 
@@ -370,6 +428,8 @@ class Settings(Section):
     queue: QueueSettings = QueueSettings()
     models: ModelSettings = ModelSettings()
     cache: CacheSettings = CacheSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    jobs: JobSettings = JobSettings()
     fetch: FetchSettings = FetchSettings()
     subtitles: SubtitleSettings = SubtitleSettings()
     log: LogSettings = LogSettings()
@@ -457,6 +517,12 @@ def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
                 f"{name}.min_duration_s ({section.min_duration_s}) should be below "
                 f"{name}.max_duration_s ({section.max_duration_s})",
             )
+    if settings.jobs.heartbeat_s * 2 > settings.jobs.lease_s:
+        yield (
+            ("jobs.heartbeat_s", "jobs.lease_s"),
+            f"jobs.heartbeat_s ({settings.jobs.heartbeat_s}) should be at most half of jobs.lease_s "
+            f"({settings.jobs.lease_s})",
+        )
     aliases = settings.models.aliases
     for alias, target in aliases.items():
         if target in aliases:

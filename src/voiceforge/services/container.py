@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Health
@@ -11,10 +12,13 @@ from voiceforge.services.result_cache import ResultCache
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:  # it brings the database with it, which commands do not need
+    from voiceforge.services.jobs import Jobs
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """results: None where nothing is kept."""
+    """results: None where nothing is kept. jobs: None in processes that accept none."""
 
     transcriptions: Transcriptions
     models: Models
@@ -22,3 +26,4 @@ class Services:
     engines: EngineRoom
     metrics: Metrics
     results: ResultCache | None = None
+    jobs: Jobs | None = None

@@ -1,0 +1,1 @@
+"""The database: tables, transactions, and one module per noun. SQL is written nowhere else."""

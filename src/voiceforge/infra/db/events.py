@@ -1,0 +1,54 @@
+"""What happened, in order: for those who watch a job, and for webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from voiceforge.infra.db.ids import new_id
+from voiceforge.infra.db.records import Event
+from voiceforge.infra.db.tables import events as table
+
+
+async def add(
+    connection: AsyncConnection,
+    tenant: str,
+    kind: str,
+    data: Mapping[str, Any],
+    *,
+    now: float,
+    transcription_id: str | None = None,
+    batch_id: str | None = None,
+) -> Event:
+    """data: nothing that was spoken."""
+    values = {
+        "id": new_id("evt", now),
+        "tenant": tenant,
+        "transcription_id": transcription_id,
+        "batch_id": batch_id,
+        "type": kind,
+        "data": dict(data),
+        "created_at": now,
+    }
+    added = await connection.execute(insert(table).values(values).returning(table))
+    return _event(added.one()._mapping)
+
+
+async def of(
+    connection: AsyncConnection, tenant: str, job_id: str, *, after: int, limit: int = 200
+) -> list[Event]:
+    """Those of a transcription, after the one with this seq."""
+    rows = await connection.execute(
+        select(table)
+        .where(table.c.transcription_id == job_id, table.c.tenant == tenant, table.c.seq > after)
+        .order_by(table.c.seq)
+        .limit(limit)
+    )
+    return [_event(row._mapping) for row in rows]
+
+
+def _event(columns: Any) -> Event:
+    return Event(**{name: columns[name] for name in Event.__dataclass_fields__})

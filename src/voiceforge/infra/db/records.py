@@ -1,0 +1,163 @@
+"""What the tables hold, as values. Times are Unix seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class Rank(IntEnum):
+    """How soon, among those that wait; the lower the sooner."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a transcription failed: kind and code as errors.py has them. retryable: it might go well another
+    time."""
+
+    kind: str
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long audio and text are kept after the end, in seconds; None: until somebody erases them."""
+
+    audio_s: float | None = None
+    text_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """options: of TranscribeOptions, as JSON. request_digest: of everything that was asked, where there is an
+    idempotency key. One of recording_id and url is given."""
+
+    id: str
+    tenant: str
+    rank: Rank
+    model: str
+    options: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    created_at: float
+    recording_id: str | None = None
+    url: str | None = None
+    filename: str | None = None
+    callback_url: str | None = None
+    batch_id: str | None = None
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+    retention: Retention = Retention()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A transcription that is worked on in its own time.
+
+    available_at: not to be taken before. attempts: those that began. done_s, duration_s: seconds of audio,
+    speed: of them per second of late, at progress_at.
+    """
+
+    id: str
+    tenant: str
+    status: JobStatus
+    rank: Rank
+    model: str
+    options: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    filename: str | None
+    recording_id: str | None
+    url: str | None
+    callback_url: str | None
+    batch_id: str | None
+    idempotency_key: str | None
+    request_digest: str | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    available_at: float
+    attempts: int
+    lease_until: float | None
+    worker: str | None
+    cancel_requested: bool
+    done_s: float
+    duration_s: float | None
+    speed: float | None
+    progress_at: float | None
+    fingerprint: str | None
+    error: JobError | None
+    retention: Retention
+    audio_erased_at: float | None
+    text_erased_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that is ours until `lease_until`, unless it is renewed; `token` proves it."""
+
+    job: Job
+    token: str
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    done_s: float
+    duration_s: float | None
+    speed: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Audio that we keep. sha256: in hexadecimal digits."""
+
+    id: str
+    tenant: str
+    sha256: str
+    size_bytes: int
+    blob_key: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """seq: counts up over all events, not without holes."""
+
+    seq: int
+    id: str
+    tenant: str
+    transcription_id: str | None
+    batch_id: str | None
+    type: str
+    data: Mapping[str, Any]
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """None: whatever. created_after, created_before: Unix seconds, exclusive."""
+
+    status: JobStatus | None = None
+    batch_id: str | None = None
+    model: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
