@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from voiceforge.errors import EngineFailed, ModelNotInstalled
 from voiceforge.infra.modelstore.wheel import find_in_wheel
@@ -19,16 +20,20 @@ from voiceforge.speech.audio.decode import open_audio
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import DecodeOptions, Hypothesis
 from voiceforge.speech.engines.catalog import find_entry
-from voiceforge.speech.engines.device import DeviceChoice, RunsOn
+from voiceforge.speech.engines.device import DeviceChoice, RunsOn, cpu_features
+from voiceforge.speech.engines.moonshine_encoder_graph import build_encoder, frames_of
 from voiceforge.speech.engines.moonshine_ort import MODEL_FILES, MoonshineOrt
 from voiceforge.speech.engines.moonshine_tokens import END_TOKEN, START_TOKEN
 from voiceforge.speech.engines.ort_errors import ort_errors
-from voiceforge.speech.engines.ort_weights import read_ort_weights
+from voiceforge.speech.engines.ort_weights import QuantizedMatrix, read_ort_weights
 from voiceforge.speech.engines.registry import load_engine
 from voiceforge.speech.transcript.types import ModelRef
 
 PLAIN = DecodeOptions()
 ENCODER, DECODER, TOKENIZER = MODEL_FILES
+NEEDS_VNNI = pytest.mark.skipif(
+    {"AVX512-VNNI", "AVX-VNNI"}.isdisjoint(cpu_features()), reason="this CPU has no VNNI"
+)
 LENGTHS_S = (1.0, 4.5, 0.4, 2.3, 7.0, 0.1, 3.3, 5.0)
 
 
@@ -107,6 +112,54 @@ def test_the_windows_are_speech_so_that_this_means_something(alone: list[Hypothe
     texts = [segment.text for hypothesis in alone for segment in hypothesis.segments]
     assert sum(len(text.split()) for text in texts) > 40
     assert all(len(s.word_confidences) == len(s.text.split()) for h in alone for s in h.segments)
+
+
+# -- the same numbers as the model's own encoder, by either kind of weights
+
+
+@pytest.mark.parametrize("signed", [False, pytest.param(True, marks=NEEDS_VNNI)])
+def test_the_encoder_computes_what_the_models_own_does(
+    folder: Path, windows: list[Waveform], signed: bool
+) -> None:
+    """To the last bit: its states become keys and values as they would in the file's decoder."""
+    import onnxruntime
+
+    weights = read_ort_weights(folder / DECODER, root="/model/decoder/")
+    own = onnxruntime.InferenceSession(str(folder / ENCODER))
+    ours = onnxruntime.InferenceSession(
+        build_encoder(read_ort_weights(folder / ENCODER, root="/"), weights, signed=signed)
+    )
+    names = [output.name for output in ours.get_outputs()]
+    for window in windows:
+        audio = np.pad(window, (800, 1_600))[None]
+        (states,) = own.run(None, {"input_values": audio, "attention_mask": np.ones(audio.shape, np.int64)})
+        heard = ours.run(names, {"audio": audio, "missing": np.array([3], np.int64)})
+        for name, array in zip(names, heard, strict=True):
+            _, part, layer = name.split("_")
+            matrix = weights.matrices[f"layers.{layer}/encoder_attn/{part[0]}_proj"]
+            frames_first = array[0].transpose((2, 0, 1) if part == "key" else (1, 0, 2))
+            assert frames_first.shape[0] == frames_of(audio.shape[1]) + 3 == states.shape[1] + 3
+            assert np.array_equal(frames_first[:-3].reshape(states[0].shape), product(states[0], matrix))
+            assert not frames_first[-3:].any()
+
+
+def product(states: NDArray[np.float32], matrix: QuantizedMatrix) -> NDArray[np.float32]:
+    """As the file's decoder has it: states in 256 steps between their extremes, sums in whole numbers."""
+    least, most = min(states.min(), np.float32(0)), max(states.max(), np.float32(0))
+    scale = np.float32((most - least) / np.float32(255))
+    zero = np.rint(-least / scale)
+    codes = np.clip(np.rint(states / scale) + zero, 0, 255).astype(np.int32)
+    sums = (codes - np.int32(zero)) @ (matrix.codes.astype(np.int32) - matrix.zero_point)
+    return sums.astype(np.float32) * (scale * np.float32(matrix.scale))
+
+
+def test_either_kind_of_weights_says_the_same(
+    folder: Path, windows: list[Waveform], alone: list[Hypothesis]
+) -> None:
+    """The fixture takes what this CPU is quicker with."""
+    unsigned = MoonshineOrt(folder, ModelRef("moonshine-tiny-en", "test"), signed_weights=False)
+    assert unsigned.decode(windows, PLAIN) == alone
+    unsigned.close()
 
 
 # -- the same text as the model's own graph

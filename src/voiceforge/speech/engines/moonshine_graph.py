@@ -16,7 +16,7 @@ from voiceforge.speech.engines.ort_weights import OrtWeights, QuantizedMatrix
 from voiceforge.speech.onnx.graph_builder import Dimension, GraphBuilder
 
 MICROSOFT = "com.microsoft"
-OPSETS = {"": 18, MICROSOFT: 1}
+OPSETS = {"": 20, MICROSOFT: 1}
 
 N_LAYERS = 6
 N_HEADS = 8
@@ -24,46 +24,15 @@ HEAD_DIM = 36
 WIDTH = N_HEADS * HEAD_DIM
 FFN_WIDTH = 4 * WIDTH
 MAX_POSITIONS = 512
-_ROTARY_DIM = 32  # int(HEAD_DIM * 0.9): Moonshine rotates nine tenths of a head
+ROTARY_DIM = 32  # int(HEAD_DIM * 0.9): Moonshine rotates nine tenths of a head
 _ROTARY_BASE = 10_000.0
 _BLOCK = 32  # inputs that share a quantisation scale in MatMulNBits
-_EPSILON = 1e-5
+EPSILON = 1e-5
 
 
-def build_cross_attention(weights: OrtWeights) -> bytes:
-    """Graph: encoder states -> keys and values of every layer's cross-attention.
-
-    Input `states` float32 (1, frames, WIDTH); outputs `cross_key_<l>` (1, N_HEADS, HEAD_DIM,
-    frames) and `cross_value_<l>` (1, N_HEADS, frames, HEAD_DIM). One recording at a time: this
-    product quantises its input with one scale.
-    """
-    g = GraphBuilder("moonshine_cross_attention")
-    matrices = [
-        weights.matrices[f"layers.{layer}/encoder_attn/{part}_proj"]
-        for layer in range(N_LAYERS)
-        for part in ("k", "v")
-    ]
-    g.input("states", "float32", [1, "frames", WIDTH])
-    g.weight("codes", np.concatenate([m.codes for m in matrices], axis=1))
-    g.weight("scales", np.concatenate([np.full(WIDTH, m.scale, np.float32) for m in matrices]))
-    g.weight("zero_points", np.concatenate([np.full(WIDTH, m.zero_point, np.uint8) for m in matrices]))
-    g.node("DynamicQuantizeMatMul", ["states", "codes", "scales", "zero_points"], "all", domain=MICROSOFT)
-    g.weight("heads_shape", np.array([0, 0, len(matrices), N_HEADS, HEAD_DIM], np.int64))
-    g.node("Reshape", ["all", "heads_shape"], "heads")
-    parts = [f"part_{i}" for i in range(len(matrices))]
-    g.node("Split", ["heads"], parts, attributes={"axis": 2, "num_outputs": len(parts)})
-    g.weight("part_axis", np.array([2], np.int64))
-    for i, part in enumerate(parts):
-        is_key = i % 2 == 0
-        name = f"cross_{'key' if is_key else 'value'}_{i // 2}"
-        g.node("Squeeze", [part, "part_axis"], f"{part}_heads")
-        order = [0, 2, 3, 1] if is_key else [0, 2, 1, 3]
-        g.node("Transpose", [f"{part}_heads"], name, attributes={"perm": order})
-        shape: list[Dimension] = (
-            [1, N_HEADS, HEAD_DIM, "frames"] if is_key else [1, N_HEADS, "frames", HEAD_DIM]
-        )
-        g.output(name, "float32", shape)
-    return g.to_bytes(OPSETS)
+def cross_name(part: str, layer: int) -> str:
+    """What the keys ("key") or values ("value") of a layer's cross-attention are called in both graphs."""
+    return f"cross_{part}_{layer}"
 
 
 def build_step(weights: OrtWeights) -> bytes:
@@ -104,7 +73,7 @@ class _StepGraph:
         g.weight("qkv_sizes", np.array([WIDTH] * 3, np.int64))
         g.weight("ffn_sizes", np.array([FFN_WIDTH] * 2, np.int64))
         angles = np.arange(MAX_POSITIONS)[:, None] / _ROTARY_BASE ** (
-            np.arange(0, _ROTARY_DIM, 2) / _ROTARY_DIM
+            np.arange(0, ROTARY_DIM, 2) / ROTARY_DIM
         )
         g.weight("cosines", np.cos(angles).astype(np.float32))
         g.weight("sines", np.sin(angles).astype(np.float32))
@@ -114,7 +83,7 @@ class _StepGraph:
             "LayerNormalization",
             [residual, self._norm_weight("layers.0.input_layernorm")],
             "normed_in",
-            attributes={"axis": -1, "epsilon": _EPSILON},
+            attributes={"axis": -1, "epsilon": EPSILON},
         )
         for layer in range(N_LAYERS):
             hidden, residual = self._layer(layer, hidden, residual)
@@ -160,7 +129,7 @@ class _StepGraph:
                 [f"{p}{part}", "position", "cosines", "sines"],
                 f"{p}{part}_rotated",
                 domain=MICROSOFT,
-                attributes={"interleaved": 1, "num_heads": N_HEADS, "rotary_embedding_dim": _ROTARY_DIM},
+                attributes={"interleaved": 1, "num_heads": N_HEADS, "rotary_embedding_dim": ROTARY_DIM},
             )
             g.node("Reshape", [f"{p}{part}_rotated", "heads_shape"], f"{p}{part}_heads")
         g.node("Reshape", [f"{p}v", "heads_shape"], f"{p}v_heads")
@@ -177,8 +146,8 @@ class _StepGraph:
 
     def _cross_attention(self, layer: int, hidden: str) -> str:
         g, p = self._g, f"layer{layer}_cross_"
-        key = g.input(f"cross_key_{layer}", "float32", ["rows", N_HEADS, HEAD_DIM, "frames"])
-        value = g.input(f"cross_value_{layer}", "float32", ["rows", N_HEADS, "frames", HEAD_DIM])
+        key = g.input(cross_name("key", layer), "float32", ["rows", N_HEADS, HEAD_DIM, "frames"])
+        value = g.input(cross_name("value", layer), "float32", ["rows", N_HEADS, "frames", HEAD_DIM])
         self._linear(hidden, [f"layers.{layer}/encoder_attn/q_proj"], f"{p}q")
         # One query per row: onnxruntime is three times quicker here where it need not scale the product.
         g.weight("query_scale", np.array(HEAD_DIM**-0.5, np.float32))
@@ -214,7 +183,7 @@ class _StepGraph:
             [x, residual, self._norm_weight(norm)],
             [f"{prefix}_normed", "", "", total],
             domain=MICROSOFT,
-            attributes={"epsilon": _EPSILON},
+            attributes={"epsilon": EPSILON},
         )
         return normed, total
 

@@ -21,6 +21,9 @@ from voiceforge.errors import EngineFailed, ModelNotInstalled
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines import moonshine_graph as graph
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
+from voiceforge.speech.engines.device import cpu_features
+from voiceforge.speech.engines.moonshine_encoder_graph import build_encoder, frames_of
+from voiceforge.speech.engines.moonshine_rows import HeardRows
 from voiceforge.speech.engines.moonshine_tokens import END_TOKEN, START_TOKEN, MoonshineTokens
 from voiceforge.speech.engines.ort_errors import ort_errors
 from voiceforge.speech.engines.ort_weights import read_ort_weights
@@ -45,7 +48,7 @@ _MOST_ENCODER_THREADS = 4
 """A window alone is heard a quarter sooner when the encoder takes an idle second core (measured: 110 ms
 for 10 s in place of 145), for 4 % more CPU; the decoder's steps are too small to share. The numbers are
 the same to the last bit. Parallelism in the large comes from concurrent calls."""
-_MASKED = np.float32(-1e9)
+_SIGNED_WEIGHTS_NEED = frozenset({"AVX512-VNNI", "AVX-VNNI"})
 
 
 @dataclass(slots=True)
@@ -74,13 +77,22 @@ class MoonshineOrt:
         model: how results name it.
         parallel_decodes: threads that will call `decode`; every call uses one core, and in the encoder also
             those that no other call uses.
+        signed_weights: multiply by int8 weights in the encoder, with the same results; None: where this CPU
+            can, which is three times as fast there.
 
     Raises:
         ModelNotInstalled: a file is missing.
         EngineFailed: they are damaged, or of another model.
     """
 
-    def __init__(self, model_dir: Path, model: ModelRef, *, parallel_decodes: int = 1) -> None:
+    def __init__(
+        self,
+        model_dir: Path,
+        model: ModelRef,
+        *,
+        parallel_decodes: int = 1,
+        signed_weights: bool | None = None,
+    ) -> None:
         missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
         if missing:
             raise ModelNotInstalled(f"model {model.id} lacks {', '.join(missing)}", field="model")
@@ -92,27 +104,23 @@ class MoonshineOrt:
             max_batch_rows=4,  # measured: 8 decode no faster and hold twice the memory
             parallel_decodes=parallel_decodes,
         )
+        if signed_weights is None:
+            signed_weights = not _SIGNED_WEIGHTS_NEED.isdisjoint(cpu_features())
         with ThreadPoolExecutor(1) as beside:  # half of the loading: onnxruntime lets others run meanwhile
-            encoder = beside.submit(
-                _session,
-                str(model_dir / _ENCODER_FILE),
-                threads=min(parallel_decodes, _MOST_ENCODER_THREADS),
-            )
+            decoder = beside.submit(read_ort_weights, model_dir / _DECODER_FILE, root="/model/decoder/")
             self._tokens = MoonshineTokens.load(model_dir / _TOKENIZER_FILE)
-            weights = read_ort_weights(model_dir / _DECODER_FILE, root="/model/decoder/")
+            encoder_weights = read_ort_weights(model_dir / _ENCODER_FILE, root="/")
+            weights = decoder.result()
             try:
-                cross, step = graph.build_cross_attention(weights), graph.build_step(weights)
+                loading = beside.submit(_session, graph.build_step(weights))
                 vocabulary = graph.vocabulary_size(weights)
+                encoder = build_encoder(encoder_weights, weights, signed=signed_weights)
             except (KeyError, ValueError, IndexError) as error:
-                raise EngineFailed(
-                    f"the decoder file of model {model.id} is not a Moonshine tiny's"
-                ) from error
+                raise EngineFailed(f"the files of model {model.id} are not a Moonshine tiny's") from error
             if len(self._tokens) != vocabulary:
                 raise EngineFailed(f"the tokenizer file of model {model.id} is not that of its decoder")
-            self._cross = _session(cross)
-            self._step = _session(step)
-            self._encoder = encoder.result()
-        self._cross_outputs = [output.name for output in self._cross.get_outputs()]
+            self._encoder = _session(encoder, threads=min(parallel_decodes, _MOST_ENCODER_THREADS))
+            self._step = loading.result()
         self._step_outputs = [output.name for output in self._step.get_outputs()]
 
     @property
@@ -129,32 +137,42 @@ class MoonshineOrt:
         if not windows:
             return []
         try:
-            states = [self._encode(window) for window in windows]
+            heard = self._hear(windows)
             rows = [
                 _Row(i, int(len(w) / SAMPLE_RATE_HZ * _TOKENS_PER_SECOND) + _SPARE_TOKENS)
                 for i, w in enumerate(windows)
             ]
-            self._search(self._first_feed(states), rows)
+            self._search(heard, rows)
         except ort_errors() as error:
             raise EngineFailed("the speech model failed on this audio") from error
         return [self._hypothesis(row, len(windows[row.index]) / SAMPLE_RATE_HZ) for row in rows]
 
     def close(self) -> None:
-        self._encoder = self._cross = self._step = None
+        self._encoder = self._step = None
 
-    def _encode(self, window: Waveform) -> NDArray[np.float32]:
-        """Encoder states of one window, shape (1, n_frames, WIDTH)."""
-        batch = np.pad(window, (_LEAD_SAMPLES, _TAIL_SAMPLES)).astype(np.float32, copy=False)[None]
-        states: NDArray[np.float32] = self._encoder.run(
-            None, {"input_values": batch, "attention_mask": np.ones(batch.shape, np.int64)}
-        )[0]
-        return states
+    def _hear(self, windows: Sequence[Waveform]) -> HeardRows:
+        own_frames = [frames_of(_LEAD_SAMPLES + len(window) + _TAIL_SAMPLES) for window in windows]
+        n_frames = -(-max(own_frames) // _FRAME_STEP) * _FRAME_STEP
+        heard = HeardRows(own_frames, n_frames)
+        for row, window in enumerate(windows):
+            audio = np.pad(window, (_LEAD_SAMPLES, _TAIL_SAMPLES)).astype(np.float32, copy=False)[None]
+            missing = np.array([n_frames - own_frames[row]], np.int64)
+            binding = self._encoder.io_binding()
+            binding.bind_cpu_input("audio", audio)
+            binding.bind_cpu_input("missing", missing)
+            for name, place in heard.places(row).items():
+                binding.bind_output(name, "cpu", 0, np.float32, place.shape, place.ctypes.data)
+            self._encoder.run_with_iobinding(binding)
+        return heard
 
-    def _search(self, feed: dict[str, Any], rows: Sequence[_Row]) -> None:
-        """Greedy decoding of all rows together, in place. Finished rows leave once half have."""
+    def _search(self, heard: HeardRows, rows: Sequence[_Row]) -> None:
+        """Greedy decoding of all rows together, in place. Rows leave as they finish."""
         active = list(rows)
+        feed = {name: _tensor(array) for name, array in heard.arrays().items()}
+        nothing = _tensor(np.zeros((len(active), graph.N_HEADS, 0, graph.HEAD_DIM), np.float32))
+        for layer in range(graph.N_LAYERS):
+            feed[f"past_key_{layer}"] = feed[f"past_value_{layer}"] = nothing
         token = np.full((len(active), 1), START_TOKEN, np.int64)
-        finished = [False] * len(active)
         for position in range(graph.MAX_POSITIONS):
             feed["token"] = _tensor(token)
             feed["position"] = _tensor(np.array([position], np.int64))
@@ -163,50 +181,22 @@ class MoonshineOrt:
             )
             token = outputs["next_token"].numpy()
             logprob = outputs["logprob"].numpy()
-            for i, row in enumerate(active):
-                finished[i] = finished[i] or row.take(int(token[i, 0]), float(logprob[i, 0]))
-            if all(finished):
-                return
             for layer in range(graph.N_LAYERS):
                 feed[f"past_key_{layer}"] = outputs[f"key_{layer}"]
                 feed[f"past_value_{layer}"] = outputs[f"value_{layer}"]
-            if 2 * sum(finished) >= len(active):
-                keep = [i for i, done in enumerate(finished) if not done]
-                feed = {
-                    name: _tensor(value.numpy()[keep])
-                    for name, value in feed.items()
-                    if name not in ("token", "position")
-                }
+            finished = [row.take(int(token[i, 0]), float(logprob[i, 0])) for i, row in enumerate(active)]
+            if all(finished):
+                return
+            if any(finished):
+                keep = _without(heard, finished)
                 active = [active[i] for i in keep]
                 token = token[keep]
-                finished = [False] * len(active)
-
-    def _first_feed(self, states: list[NDArray[np.float32]]) -> dict[str, Any]:
-        """What the step graph is fed before the first token: the cross-attention of every row, padded
-        frames masked, and no past."""
-        n_rows = len(states)
-        n_frames = -(-max(state.shape[1] for state in states) // _FRAME_STEP) * _FRAME_STEP
-        mask = np.zeros((n_rows, 1, 1, n_frames), np.float32)
-        keys = (graph.N_HEADS, graph.HEAD_DIM, n_frames)
-        values = (graph.N_HEADS, n_frames, graph.HEAD_DIM)
-        crosses = {
-            name: np.zeros((n_rows, *(keys if "key" in name else values)), np.float32)
-            for name in self._cross_outputs
-        }
-        for row, state in enumerate(states):
-            own = state.shape[1]
-            mask[row, ..., own:] = _MASKED
-            for name, part in zip(self._cross_outputs, self._cross.run(None, {"states": state}), strict=True):
-                if "key" in name:
-                    crosses[name][row, ..., :own] = part[0]
-                else:
-                    crosses[name][row, :, :own] = part[0]
-        feed: dict[str, Any] = {name: _tensor(cross) for name, cross in crosses.items()}
-        feed["mask"] = _tensor(mask)
-        nothing = np.zeros((n_rows, graph.N_HEADS, 0, graph.HEAD_DIM), np.float32)
-        for layer in range(graph.N_LAYERS):
-            feed[f"past_key_{layer}"] = feed[f"past_value_{layer}"] = _tensor(nothing)
-        return feed
+                feed |= {name: _tensor(array) for name, array in heard.arrays().items()}
+                feed |= {
+                    name: _tensor(value.numpy()[keep])
+                    for name, value in feed.items()
+                    if name.startswith("past_")
+                }
 
     def _hypothesis(self, row: _Row, duration_s: float) -> Hypothesis:
         text = self._tokens.text(row.tokens)
@@ -227,7 +217,18 @@ class MoonshineOrt:
         return Hypothesis((segment,), language)
 
 
-def _session(model: str | bytes, threads: int = 1) -> Any:
+def _without(heard: HeardRows, finished: Sequence[bool]) -> list[int]:
+    """Let the finished rows leave; returns which rows there are now, by where they were."""
+    places = list(range(len(finished)))
+    for row in reversed(range(len(finished))):
+        if finished[row]:
+            heard.leave(row)
+            places[row] = places[-1]
+            places.pop()
+    return places
+
+
+def _session(model: bytes, threads: int = 1) -> Any:
     options = onnxruntime().SessionOptions()
     # None spinning: that costs three times the time beside a busy neighbour.
     options.intra_op_num_threads = threads
@@ -235,9 +236,12 @@ def _session(model: str | bytes, threads: int = 1) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return onnxruntime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except ort_errors() as error:
         raise EngineFailed("onnxruntime cannot load the model's files") from error
+    # It would hold the model's bytes beside its own copy of them, 35 MB, for a device that fails.
+    session._model_bytes = None
+    return session
 
 
 def _tensor(value: NDArray[Any]) -> Any:
