@@ -9,7 +9,7 @@ from pathlib import Path
 
 from voiceforge.errors import BlobMissing, VoiceForgeError
 from voiceforge.infra.blobs.base import BLOCK_BYTES, BlobInfo, Content, check_key, check_prefix
-from voiceforge.infra.blobs.content import blocks, verified
+from voiceforge.infra.blobs.content import blocks, read_back, verified
 from voiceforge.infra.blobs.off_loop import fetched
 
 
@@ -49,7 +49,7 @@ class MemoryBlobs:
 
     @asynccontextmanager
     async def at_path(self, key: str, folder: Path, *, sha256: bytes | None = None) -> AsyncIterator[Path]:
-        async with fetched(verified(self.read(key), sha256), folder) as path:
+        async with fetched(read_back(self.read(key), sha256), folder) as path:
             yield path
 
     async def info(self, key: str) -> BlobInfo | None:

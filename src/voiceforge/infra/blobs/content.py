@@ -9,7 +9,7 @@ from contextlib import aclosing
 from io import FileIO
 from pathlib import Path
 
-from voiceforge.errors import ChecksumMismatch
+from voiceforge.errors import ChecksumMismatch, Unavailable
 from voiceforge.infra.blobs.base import BLOCK_BYTES, Content
 from voiceforge.infra.blobs.off_loop import to_end
 
@@ -46,6 +46,20 @@ async def verified(pieces: AsyncIterable[bytes], sha256: bytes | None) -> AsyncG
         yield piece
     if digest.digest() != sha256:
         raise ChecksumMismatch("the content does not have the SHA-256 digest that was given for it")
+
+
+async def read_back(pieces: AsyncGenerator[bytes, None], sha256: bytes | None) -> AsyncGenerator[bytes, None]:
+    """`verified`, of what a store gives back: that is no fault of a caller, and may be whole another time.
+
+    Raises:
+        Unavailable: after the last piece.
+    """
+    try:
+        async with aclosing(pieces), aclosing(verified(pieces, sha256)) as checked:
+            async for piece in checked:
+                yield piece
+    except ChecksumMismatch as error:
+        raise Unavailable("the store gave back another content than was stored") from error
 
 
 async def _pieces(content: Content, size_bytes: int) -> AsyncGenerator[bytes, None]:

@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -167,7 +167,7 @@ class LocalDiskBlobs:
                 # A delete took away the empty folder in between, or somebody the file.
                 if tried + 1 == _PUBLISH_TRIES or not partial.exists():
                     raise
-            except (IsADirectoryError, NotADirectoryError, FileExistsError):
+            except (IsADirectoryError, NotADirectoryError):
                 raise ValueError("one key is the folder of another") from None
         for folder in _upwards(target.parent, self._root):
             _sync_folder(folder)
@@ -259,7 +259,9 @@ def _make_folders(folder: Path, top: Path) -> None:
     """Everything below `top` for this user only; `top` and what is above it as usual."""
     top.mkdir(parents=True, exist_ok=True)
     for below in reversed([step for step in _upwards(folder, top) if step != top]):
-        below.mkdir(mode=0o700, exist_ok=True)
+        # Not `exist_ok`: it looks once more, and takes a folder that is gone by then for a file.
+        with suppress(FileExistsError):
+            below.mkdir(mode=0o700)
 
 
 def _sync_folder(folder: Path) -> None:
