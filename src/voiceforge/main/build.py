@@ -139,6 +139,7 @@ def build(
         temp_dir=temp_dir(settings),
         max_threads=settings.queue.max_requests,
         results=results,
+        recipe=version,
     )
     health = Health(
         engines=engines,

@@ -11,11 +11,19 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Hashable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from voiceforge.errors import Cancelled, InvalidRequest, ShuttingDown
 from voiceforge.infra.fetch.base import Fetcher
@@ -32,23 +40,29 @@ from voiceforge.services.recordings import (
     file_digest,
 )
 from voiceforge.services.result_cache import CacheUse, ResultCache
+from voiceforge.services.thread_run import GoOn, ThreadRun
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.engines.base import Capabilities
-from voiceforge.speech.engines.tickets import Priority
+from voiceforge.speech.engines.tickets import Priority, Ticket
 from voiceforge.speech.formats import FORMATS, render
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.pipeline.batch import transcribe
-from voiceforge.speech.pipeline.listen import AudioSource, Listener, listen_options
+from voiceforge.speech.pipeline.checkpoints import CHUNK_S, Chunk, WorkEvent, fingerprint
+from voiceforge.speech.pipeline.listen import AudioSource, Listener, ListenEvent, listen_options
 from voiceforge.speech.pipeline.plan import make_plan
 from voiceforge.speech.transcript.events import Finished, SegmentReady, TranscribeEvent
 from voiceforge.speech.transcript.types import ModelRef, Transcript
+from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import Metrics
 
 _TIMED_TEXT = frozenset({"srt", "vtt"})
 
-
 T = TypeVar("T")
+E = TypeVar("E")
+_Pipeline = Callable[[Iterator[ListenEvent], Ticket, Aligner | None, TranscribeOptions], Iterator[E]]
+
+_log = Logger(__name__)
 
 DEFAULT_TENANT = "default"
 
@@ -79,6 +93,7 @@ class Transcriptions:
     aligner: makes what finds word times; called once, on first use.
     fetcher: makes the fetcher, called once; None where fetching URLs is switched off.
     results: None: every request is worked on by itself.
+    recipe: what else changes a result, alike for all requests: the program's version.
     """
 
     def __init__(
@@ -94,6 +109,7 @@ class Transcriptions:
         temp_dir: Path,
         max_threads: int,
         results: ResultCache | None = None,
+        recipe: str = "",
     ) -> None:
         self._models = models
         self._engines = engines
@@ -107,6 +123,7 @@ class Transcriptions:
         self._metrics = metrics
         self._temp_dir = temp_dir
         self._results = results
+        self._recipe = recipe
         self._flights = Flights()
         # One more than may be admitted: it tells who comes too late, who would wait in silence otherwise.
         self._threads = ThreadPoolExecutor(max_threads + 1, thread_name_prefix="transcribe")
@@ -192,7 +209,7 @@ class Transcriptions:
         model_id = self.check(request.model, request.options)
         async with self._fetched(request.source) as source:
             if self._results is None or not _cacheable(request, self._results):
-                events = self._run(request, model_id, source)
+                events = self._run(request, model_id, source, transcribe)
             else:
                 events = self._run_once(request, model_id, source, self._results)
             async with contextlib.aclosing(events):
@@ -202,36 +219,77 @@ class Transcriptions:
     async def _run_once(
         self, request: TranscribeRequest, model_id: str, source: LocalSource, results: ResultCache
     ) -> AsyncGenerator[TranscribeEvent, None]:
-        sha256 = await asyncio.to_thread(file_digest, source) if isinstance(source, Path) else source.sha256
+        sha256 = await _digest(source)
         key = results.key(request.tenant, sha256, self._model_ref(model_id), request.options)
         if request.cache is CacheUse.NORMAL and (found := await results.find(key)) is not None:
             results.count("hit")
-            for segment in found.segments:
-                yield SegmentReady(segment)
-            yield Finished(found)
+            for told in _events_of(found):
+                yield told
             return
-
-        async def keep(transcript: Transcript) -> None:
-            # Under the model that did it: another may have taken its place since the request came.
-            done_by = results.key(request.tenant, sha256, transcript.model, request.options)
-            await results.keep(done_by, transcript)
-
         flight = (key, request.priority, request.deadline_s)
         results.count("shared" if flight in self._flights else "miss")
         events = self._flights.events(
             flight,
-            lambda: self._run(request, model_id, source),
-            keep,
+            lambda: self._run(request, model_id, source, transcribe),
+            lambda transcript: self._keep(request, sha256, transcript, results),
             lends=not isinstance(source, AudioBytes),
         )
         async with contextlib.aclosing(events):
             async for event in events:
                 yield event
 
+    async def _keep(
+        self, request: TranscribeRequest, sha256: bytes, transcript: Transcript, results: ResultCache
+    ) -> None:
+        # Under the model that did it: another may have taken its place since the request came.
+        await results.keep(results.key(request.tenant, sha256, transcript.model, request.options), transcript)
+
+    async def work(
+        self, request: TranscribeRequest, *, done: Sequence[Chunk] = ()
+    ) -> AsyncGenerator[WorkEvent, None]:
+        """As `events`, for who keeps what was done so far: chunks are told too, and an earlier run's are not
+        worked on again. An earlier result is told at once, without chunks; nothing is shared in progress.
+
+        Args:
+            done: what `ChunkDone` told of the same recording, in order. From the first that does not fit, or
+                that has another `fingerprint`, none is used; chunks told then take their places.
+        """
+        model_id = self.check(request.model, request.options)
+        results = self._results if self._results and _cacheable(request, self._results) else None
+        async with self._fetched(request.source) as source:
+            sha256 = await _digest(source) if results is not None else b""
+            if results is not None:
+                key = results.key(request.tenant, sha256, self._model_ref(model_id), request.options)
+                if request.cache is CacheUse.NORMAL and (found := await results.find(key)) is not None:
+                    results.count("hit")
+                    for told in _events_of(found):
+                        yield told
+                    return
+                results.count("miss")
+            run = self._run(request, model_id, source, _in_chunks(done, self._recipe))
+            async with contextlib.aclosing(run) as events:
+                async for event in events:
+                    if results is not None and isinstance(event, Finished):
+                        try:
+                            await self._keep(request, sha256, event.transcript, results)
+                        except Exception as error:  # its message may quote the text
+                            _log.error("result not kept", problem=type(error).__name__)
+                    yield event
+
+    def fingerprint(self, request: TranscribeRequest) -> str:
+        """What chunks of this request carry while its model is the one of now.
+
+        Raises:
+            ModelNotFound
+        """
+        model = self._model_ref(self._models.resolve(request.model))
+        return fingerprint(request.options, model, self._recipe)
+
     async def _run(
-        self, request: TranscribeRequest, model_id: str, source: LocalSource
-    ) -> AsyncGenerator[TranscribeEvent, None]:
-        run = _Run(self, request, model_id, content_of(source))
+        self, request: TranscribeRequest, model_id: str, source: LocalSource, pipeline: _Pipeline[E]
+    ) -> AsyncGenerator[E, None]:
+        content = content_of(source)
+        run = ThreadRun(lambda go_on: self._steps(request, model_id, content, pipeline, go_on))
         work = self._start(run)
         try:
             while (event := await run.next_event()) is not None:
@@ -244,13 +302,40 @@ class Transcriptions:
             # The thread still reads the file: it must end before the file goes.
             await ended(work)
 
+    def _steps(
+        self,
+        request: TranscribeRequest,
+        model_id: str,
+        content: AudioSource,
+        pipeline: _Pipeline[E],
+        go_on: GoOn,
+    ) -> Generator[E, None, None]:
+        """Runs in the thread."""
+        started = time.perf_counter()
+        ticket = self._engines.open(model_id, request.priority, request.tenant, deadline_s=request.deadline_s)
+        try:
+            options = request.options
+            recording = self._listener.open(content, listen_options(options, ticket.capabilities))
+            with contextlib.closing(recording):
+                go_on(ticket.close, recording.cancel)  # it may have waited for the model
+                for event in pipeline(recording.events(), ticket, self._shared_aligner(), options):
+                    if isinstance(event, Finished):
+                        self._metrics.observe_transcription(
+                            model=model_id,
+                            audio_s=event.transcript.duration,
+                            processing_s=time.perf_counter() - started,
+                        )
+                    yield event
+        finally:
+            ticket.close()
+
     def _model_ref(self, model_id: str) -> ModelRef:
         queue = self._engines.loaded().get(model_id)
         if queue is not None:
             return queue.model
         return ModelRef(model_id, self._models.source(model_id).installed.files.revision)
 
-    def _start(self, run: _Run) -> asyncio.Future[None]:
+    def _start(self, run: ThreadRun[Any]) -> asyncio.Future[None]:
         try:
             work = asyncio.get_running_loop().run_in_executor(self._threads, run.work)
         except RuntimeError as error:  # how an executor says that it is closed
@@ -295,70 +380,22 @@ class Transcriptions:
             yield target
 
 
-class _Run:
-    """One transcription: a thread that works and a loop that listens."""
-
-    def __init__(
-        self, service: Transcriptions, request: TranscribeRequest, model_id: str, content: AudioSource
-    ) -> None:
-        self._service = service
-        self._request = request
-        self._model_id = model_id
-        self._content = content
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[TranscribeEvent | None] = asyncio.Queue()
-        self._lock = threading.Lock()
-        self._to_stop: tuple[Callable[[], None], ...] = ()
-        self._cancelled = False
-
-    async def next_event(self) -> TranscribeEvent | None:
-        """None: the work ended, well or not."""
-        return await self._events.get()
-
-    def cancel(self) -> None:
-        with self._lock:
-            self._cancelled = True
-            for stop in self._to_stop:
-                stop()
-
-    def ended(self, _: asyncio.Future[None]) -> None:
-        self._events.put_nowait(None)
-
-    def work(self) -> None:
-        """Runs in the thread."""
-        service, request = self._service, self._request
-        started = time.perf_counter()
-        self._go_on()  # it may have waited for its thread
-        ticket = service._engines.open(
-            self._model_id, request.priority, request.tenant, deadline_s=request.deadline_s
-        )
-        try:
-            options = request.options
-            recording = service._listener.open(self._content, listen_options(options, ticket.capabilities))
-            with contextlib.closing(recording):
-                self._go_on(ticket.close, recording.cancel)  # or for the model
-                for event in transcribe(recording.events(), ticket, service._shared_aligner(), options):
-                    if isinstance(event, Finished):
-                        service._metrics.observe_transcription(
-                            model=self._model_id,
-                            audio_s=event.transcript.duration,
-                            processing_s=time.perf_counter() - started,
-                        )
-                    self._send(event)
-        finally:
-            ticket.close()
-
-    def _go_on(self, *to_stop: Callable[[], None]) -> None:
-        """From here on these end the work; raises where it is not wanted any more."""
-        with self._lock:
-            self._to_stop = to_stop
-            if self._cancelled:
-                raise Cancelled("the transcription was cancelled")
-
-    def _send(self, event: TranscribeEvent) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody listens any more
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-
 def _cacheable(request: TranscribeRequest, results: ResultCache) -> bool:
     return request.cache is not CacheUse.NONE and results.serves(request.options)
+
+
+async def _digest(source: LocalSource) -> bytes:
+    return await asyncio.to_thread(file_digest, source) if isinstance(source, Path) else source.sha256
+
+
+def _events_of(transcript: Transcript) -> list[TranscribeEvent]:
+    return [*map(SegmentReady, transcript.segments), Finished(transcript)]
+
+
+def _in_chunks(done: Sequence[Chunk], recipe: str) -> _Pipeline[WorkEvent]:
+    def pipeline(
+        heard: Iterator[ListenEvent], ticket: Ticket, aligner: Aligner | None, options: TranscribeOptions
+    ) -> Iterator[WorkEvent]:
+        return transcribe(heard, ticket, aligner, options, done=done, chunk_s=CHUNK_S, recipe=recipe)
+
+    return pipeline

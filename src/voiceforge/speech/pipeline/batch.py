@@ -7,11 +7,12 @@ audio is kept than the windows in flight hold. Blocking; runs in a thread of the
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import overload
 
 from voiceforge.errors import Cancelled
 from voiceforge.speech.alignment.aligner import Aligner
@@ -20,6 +21,15 @@ from voiceforge.speech.engines.base import Hypothesis
 from voiceforge.speech.engines.tickets import Ticket
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.pipeline.channel import WindowAudio
+from voiceforge.speech.pipeline.checkpoints import (
+    Chunk,
+    ChunkDone,
+    ChunkRecorder,
+    LanguageMass,
+    Replay,
+    WorkEvent,
+    fingerprint,
+)
 from voiceforge.speech.pipeline.listen import Ended, Heard, ListenEvent, Opened
 from voiceforge.speech.pipeline.plan import Plan, make_plan
 from voiceforge.speech.pipeline.trust import Account
@@ -37,9 +47,35 @@ class _InFlight:
     future: Future[Hypothesis]
 
 
+@overload
 def transcribe(
     heard: Iterator[ListenEvent], ticket: Ticket, aligner: Aligner | None, options: TranscribeOptions
-) -> Iterator[TranscribeEvent]:
+) -> Iterator[TranscribeEvent]: ...
+
+
+@overload
+def transcribe(
+    heard: Iterator[ListenEvent],
+    ticket: Ticket,
+    aligner: Aligner | None,
+    options: TranscribeOptions,
+    *,
+    done: Sequence[Chunk] = (),
+    chunk_s: float,
+    recipe: str = "",
+) -> Iterator[WorkEvent]: ...
+
+
+def transcribe(
+    heard: Iterator[ListenEvent],
+    ticket: Ticket,
+    aligner: Aligner | None,
+    options: TranscribeOptions,
+    *,
+    done: Sequence[Chunk] = (),
+    chunk_s: float | None = None,
+    recipe: str = "",
+) -> Iterator[WorkEvent]:
     """Transcribe a recording that is being listened to; the last event is `Finished`.
 
     Args:
@@ -47,6 +83,12 @@ def transcribe(
         ticket: a place in the queue of the model that is to do it; the caller closes it. Closing
             it from another thread ends the iteration.
         aligner: finds word times; None: they are estimated where the engine gives none.
+        done: the chunks of an earlier run on this recording, in order. Their windows are not recognised
+            again; their segments come again, and the document is that of an undisturbed run. What comes
+            from the first chunk on whose windows are others now, or whose `fingerprint` is another, is done
+            anew.
+        chunk_s: seconds of windows after which a `ChunkDone` is told, the last windows excepted; None: never.
+        recipe: see `fingerprint`.
 
     Raises:
         InvalidAudio: the recording turned out unreadable, too short or too long.
@@ -56,7 +98,8 @@ def transcribe(
     """
     aligned = aligner.languages if aligner is not None else frozenset()
     plan = make_plan(options, ticket.capabilities, aligned)
-    return _Run(heard, ticket, aligner, options, plan).events()
+    own = fingerprint(options, ticket.model, recipe)
+    return _Run(heard, ticket, aligner, options, plan, Replay(done, own), own, chunk_s).events()
 
 
 class _Run:
@@ -69,6 +112,9 @@ class _Run:
         aligner: Aligner | None,
         options: TranscribeOptions,
         plan: Plan,
+        replay: Replay,
+        own: str,
+        chunk_s: float | None,
     ) -> None:
         self._heard = heard
         self._ticket = ticket
@@ -76,28 +122,35 @@ class _Run:
         self._plan = plan
         self._account = Account()
         self._settler = WindowSettler(ticket, plan, aligner, self._account)
+        self._replay = replay
+        self._recorder = ChunkRecorder(self._account, own, chunk_s) if chunk_s is not None else None
         self._in_flight: deque[_InFlight] = deque()
         capabilities = ticket.capabilities
         self._most_in_flight = _BATCHES_AHEAD * capabilities.max_batch_rows * capabilities.parallel_decodes
         self._segments: list[Segment] = []
         self._settled_s = self._decoded_s = self._progress_s = 0.0
-        self._language_mass: dict[str, float] = defaultdict(float)  # speech seconds × probability
-        self._language_s: dict[str, float] = defaultdict(float)
+        self._languages: dict[str, LanguageMass] = {}
+        self._started = 0.0
+        self._earlier_s = 0.0
 
-    def events(self) -> Iterator[TranscribeEvent]:
-        started = perf_counter()
+    def events(self) -> Iterator[WorkEvent]:
+        self._started = perf_counter()
         opened = next(self._heard)
         assert isinstance(opened, Opened)
         last: ListenEvent = opened
         total_s = opened.info.duration_s
+        if self._replay.end > 0.0:
+            self._progress_s = self._replay.end
+            yield Progress(self._progress_s, total_s)
         try:
             for last in self._heard:
                 if self._ticket.cancelled:
                     raise Cancelled("the transcription was cancelled")
                 if isinstance(last, Heard):
-                    self._take(last)
+                    yield from self._take(last)
                     yield from self._settle_ready(total_s)
                     yield from self._progress(total_s)
+            self._submit(self._replay.release())
             while self._in_flight:
                 yield from self._settle_next()
                 yield from self._progress(total_s)
@@ -110,20 +163,40 @@ class _Run:
             yield from map(SegmentReady, self._segments)
         if self._progress_s < self._decoded_s:
             yield Progress(self._decoded_s, total_s)
-        yield Finished(self._transcript(opened, last, perf_counter() - started))
+        yield Finished(self._transcript(opened, last))
 
     @property
     def _split(self) -> bool:
         return self._options.channels == "split"
 
-    def _take(self, heard: Heard) -> None:
+    def _take(self, heard: Heard) -> Iterator[SegmentReady]:
+        """Have the windows recognised, or find them in what was done before."""
         self._settled_s = heard.settled_samples / SAMPLE_RATE_HZ
         self._decoded_s = heard.decoded_s
         for audio in heard.windows:
+            found = self._replay.hear(audio)
+            if isinstance(found, Chunk):
+                yield from self._restore(found)
+            else:
+                self._submit(found)
+
+    def _submit(self, windows: Iterable[WindowAudio]) -> None:
+        for audio in windows:
             future = self._ticket.submit(audio.samples, self._plan.decode)
             self._in_flight.append(_InFlight(audio, future))
 
-    def _settle_ready(self, total_s: float | None) -> Iterator[TranscribeEvent]:
+    def _restore(self, chunk: Chunk) -> Iterator[SegmentReady]:
+        totals = chunk.totals
+        self._account.restore(totals.speech_s, totals.transcribed_s, chunk.gaps, chunk.removed)
+        self._languages = {language.code: language for language in totals.languages}
+        self._earlier_s = totals.processing_s
+        if self._recorder is not None:
+            self._recorder.restored(chunk)
+        self._segments += chunk.segments
+        if not self._split:
+            yield from map(SegmentReady, chunk.segments)
+
+    def _settle_ready(self, total_s: float | None) -> Iterator[WorkEvent]:
         """What is done, and as much more as keeps the windows in flight bounded."""
         while self._in_flight and (
             self._in_flight[0].future.done() or len(self._in_flight) > self._most_in_flight
@@ -131,33 +204,51 @@ class _Run:
             yield from self._settle_next()
             yield from self._progress(total_s)
 
-    def _settle_next(self) -> Iterator[TranscribeEvent]:
+    def _settle_next(self) -> Iterator[WorkEvent]:
         """Settle the oldest window. Segments of split channels wait until all can be put in order."""
         done = self._in_flight.popleft()
         hypothesis = done.future.result()
         segments = self._settler.settle(done.audio, hypothesis)
         if hypothesis.language is not None and segments:
-            seconds = done.audio.window.speech_samples / SAMPLE_RATE_HZ
-            self._language_s[hypothesis.language.code] += seconds
-            self._language_mass[hypothesis.language.code] += seconds * hypothesis.language.probability
-        for segment in segments:
-            numbered = replace(
-                segment, id=len(self._segments), channel=segment.channel if self._split else None
-            )
-            self._segments.append(numbered)
-            if not self._split:
-                yield SegmentReady(numbered)
+            self._heard_in(hypothesis.language, done.audio.window.speech_samples / SAMPLE_RATE_HZ)
+        numbered = [
+            replace(segment, id=number, channel=segment.channel if self._split else None)
+            for number, segment in enumerate(segments, len(self._segments))
+        ]
+        self._segments += numbered
+        if not self._split:
+            yield from map(SegmentReady, numbered)
+        if self._recorder is not None:
+            self._recorder.settled(done.audio, numbered)
+            if self._recorder.full:
+                languages = tuple(self._languages.values())
+                yield ChunkDone(self._recorder.take(self._done_s(), self._processing_s(), languages))
+
+    def _heard_in(self, language: Language, speech_s: float) -> None:
+        before = self._languages.get(language.code, LanguageMass(language.code, 0.0, 0.0))
+        self._languages[language.code] = LanguageMass(
+            language.code, before.speech_s + speech_s, before.mass + speech_s * language.probability
+        )
 
     def _progress(self, total_s: float | None) -> Iterator[Progress]:
-        """How far everything is done, on the channel that is least so; nothing where that is no news."""
-        waiting_s = min((e.audio.window.start / SAMPLE_RATE_HZ for e in self._in_flight), default=math.inf)
-        done_s = min(self._settled_s, waiting_s, self._decoded_s)
+        """How far everything is done; nothing where that is no news."""
+        done_s = self._done_s()
         if done_s > self._progress_s:
             self._progress_s = done_s
             yield Progress(done_s, total_s)
 
-    def _transcript(self, opened: Opened, ended: Ended, processing_s: float) -> Transcript:
+    def _done_s(self) -> float:
+        """Up to where everything is done, on the channel that is least so."""
+        waiting = (*self._replay.held, *(entry.audio for entry in self._in_flight))
+        waiting_s = min((audio.window.start / SAMPLE_RATE_HZ for audio in waiting), default=math.inf)
+        return min(self._settled_s, waiting_s, self._decoded_s)
+
+    def _processing_s(self) -> float:
+        return self._earlier_s + perf_counter() - self._started
+
+    def _transcript(self, opened: Opened, ended: Ended) -> Transcript:
         duration = self._decoded_s
+        processing_s = self._processing_s()
         return Transcript(
             text=" ".join(segment.text for segment in self._segments),
             segments=tuple(self._segments),
@@ -178,10 +269,10 @@ class _Run:
         fixed = self._plan.decode.language
         if fixed is not None:
             return Language(fixed, 1.0)
-        if not self._language_mass:
+        if not self._languages:
             return None
-        code = max(self._language_mass, key=self._language_mass.__getitem__)
-        return Language(code, self._language_mass[code] / self._language_s[code])
+        most = max(self._languages.values(), key=lambda language: language.mass)
+        return Language(most.code, most.mass / most.speech_s)
 
     def _warnings(self, opened: Opened, ended: Ended) -> tuple[TranscriptWarning, ...]:
         found = list(self._plan.warnings)

@@ -3,6 +3,7 @@ that nobody said is taken out and listed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from voiceforge.speech.transcript.types import Coverage, Gap, Removal
@@ -27,6 +28,14 @@ class Account:
             self.transcribed_s += end - start
         elif end - start >= MIN_GAP_S:
             self.gaps.append(Gap(start, end, "removed" if removed else "no_text"))
+
+    def restore(
+        self, speech_s: float, transcribed_s: float, gaps: Iterable[Gap], removed: Iterable[Removal]
+    ) -> None:
+        """Enter what an earlier run found: sums up to here, and what came since the last entry."""
+        self.speech_s, self.transcribed_s = speech_s, transcribed_s
+        self.gaps += gaps
+        self.removed += removed
 
     def coverage(self) -> Coverage:
         gaps: list[Gap] = []
