@@ -13,6 +13,8 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -29,6 +31,9 @@ from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.services.container import Services
 from voiceforge.telemetry.logger import Logger
+
+if TYPE_CHECKING:
+    from voiceforge.main.jobs import JobRoom
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Once requests have had their grace, how long their cancellation and the closing of connections may take.
@@ -70,13 +75,16 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves `services` until a signal says stop; `exit_code` is then that of the process."""
 
-    def __init__(self, settings: Settings, services: Services, version: str) -> None:
+    def __init__(
+        self, settings: Settings, services: Services, version: str, jobs: JobRoom | None = None
+    ) -> None:
         self._settings = settings
-        self._services = services
+        self._jobs = jobs
+        self._services = services if jobs is None else replace(services, jobs=jobs.jobs)
         self._stop = asyncio.Event()
         self.exit_code = 0
         self._gate = DrainGate(
-            create_app(services, http_config(settings, version)),
+            create_app(self._services, http_config(settings, version)),
             ErrorReplies((OpenAIErrors(), NativeErrors())),
         )
 
@@ -98,12 +106,17 @@ class HttpServer:
             await asyncio.to_thread(self._close)
             if self._services.results is not None:
                 await self._services.results.close()
+            if self._jobs is not None:
+                await self._jobs.close()
             _log.info("stopped")
 
     async def _until_stopped(self, serving: asyncio.Task[None]) -> None:
-        """Models load and idle ones go, in the background, for as long as the server runs."""
+        """Models load, idle ones go, jobs are worked on, in the background, for as long as the server runs.
+        Jobs are given back at its end and need no grace: they go on where they were."""
         stop = asyncio.create_task(self._stop.wait())
         chores = [asyncio.create_task(self._preload()), asyncio.create_task(self._sweep())]
+        if self._jobs is not None:
+            chores.append(asyncio.create_task(self._jobs.run()))
         try:
             await asyncio.wait((stop, serving), return_when=asyncio.FIRST_COMPLETED)
         finally:

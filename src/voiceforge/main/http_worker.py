@@ -15,6 +15,7 @@ from voiceforge.infra.cache.clearings import SharedClearings
 from voiceforge.infra.enginehost.remote_keeper import RemoteHosts
 from voiceforge.main.build import build
 from voiceforge.main.http_server import HttpServer
+from voiceforge.main.jobs import build_jobs
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.supervisor import WorkerOrder
 from voiceforge.telemetry.logs import configure_logging
@@ -35,7 +36,7 @@ def main() -> None:
         keep_results=True,
         clearings=_map_clearings(order.clearings),
     )
-    server = HttpServer(order.settings, services, order.version)
+    server = HttpServer(order.settings, services, order.version, build_jobs(order.settings, services))
     listener = socket.socket(fileno=order.listener_fd)
 
     def up() -> None:

@@ -86,8 +86,9 @@ def _run(
         quick_start.settled()
         return Supervisor(settings, version, listener, keeper, audio_host).run(on_listening)
     from voiceforge.main.http_server import HttpServer
+    from voiceforge.main.jobs import build_jobs
 
-    server = HttpServer(settings, services, version)
+    server = HttpServer(settings, services, version, build_jobs(settings, services))
     quick_start.settled()
     asyncio.run(server.run(listener, on_listening))
     return server.exit_code

@@ -32,6 +32,7 @@ from voiceforge.infra.db.records import (
     Retention,
 )
 from voiceforge.infra.jobqueue.base import JobQueue, Lane, Task, TaskKind
+from voiceforge.services.job_news import JobNews
 from voiceforge.services.recordings import (
     AudioBytes,
     AudioFile,
@@ -113,6 +114,7 @@ class Jobs:
         blobs: Blobs,
         queue: JobQueue,
         transcriptions: Transcriptions,
+        news: JobNews,
         check_callback: Callable[[str], Awaitable[None]] | None = None,
         retention: Retention = Retention(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.time,
@@ -121,6 +123,7 @@ class Jobs:
         self._blobs = blobs
         self._queue = queue
         self._transcriptions = transcriptions
+        self._news = news
         self._check_callback = check_callback
         self._retention = retention
         self._clock = clock
@@ -240,21 +243,14 @@ class Jobs:
                     assert kept is not None
                     new = _with_recording(new, kept.id)
                 await rows.add(connection, new)
-                await events.add(
-                    connection,
-                    new.tenant,
-                    "transcription.queued",
-                    {"id": new.id},
-                    now=new.created_at,
-                    transcription_id=new.id,
-                )
                 job = await rows.get(connection, new.tenant, new.id)
+                assert job is not None
+                await self._news.status(connection, job, JobStatus.QUEUED, new.created_at)
         except rows.IdempotencyKeyTaken:
             earlier = await self._earlier(new)  # at the same time as this one
             if earlier is None:
                 raise
             return Submitted(earlier, created=False)
-        assert job is not None
         return Submitted(job, created=True)
 
     async def _discard(self, recording: Recording | None) -> None:
@@ -340,14 +336,7 @@ class Jobs:
             if job.status.is_final:
                 raise Conflict(f"this transcription is {job.status} already")
             if await rows.end_waiting(connection, job_id, JobStatus.CANCELLED, self._clock()):
-                await events.add(
-                    connection,
-                    tenant,
-                    "transcription.cancelled",
-                    {"id": job_id},
-                    now=self._clock(),
-                    transcription_id=job_id,
-                )
+                await self._news.status(connection, job, JobStatus.CANCELLED, self._clock())
             else:
                 await rows.request_cancel(connection, job_id)
             return await self._get(connection, tenant, job_id)
@@ -392,14 +381,7 @@ class Jobs:
             if not await rows.queue_again(connection, job_id, self._clock()):
                 why = "its audio was erased" if job.audio_erased_at is not None else f"it is {job.status}"
                 raise Conflict(f"this transcription cannot be tried again: {why}")
-            await events.add(
-                connection,
-                tenant,
-                "transcription.queued",
-                {"id": job_id},
-                now=self._clock(),
-                transcription_id=job_id,
-            )
+            await self._news.status(connection, job, JobStatus.QUEUED, self._clock())
             job = await self._get(connection, tenant, job_id)
         await self._queue.offer([task_of(job)])
         return job

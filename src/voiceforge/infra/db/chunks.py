@@ -9,7 +9,11 @@ from voiceforge.infra.db.records import Job
 from voiceforge.infra.db.tables import chunks as table
 
 
-async def add(connection: AsyncConnection, job: Job, number: int, data: bytes, now: float) -> None:
+async def put(connection: AsyncConnection, job: Job, number: int, data: bytes, now: float) -> None:
+    """It takes the place of an earlier one of its number and of all that came after that."""
+    await connection.execute(
+        delete(table).where(table.c.transcription_id == job.id, table.c.number >= number)
+    )
     await connection.execute(
         insert(table).values(
             transcription_id=job.id, number=number, tenant=job.tenant, data=data, created_at=now
@@ -17,16 +21,14 @@ async def add(connection: AsyncConnection, job: Job, number: int, data: bytes, n
     )
 
 
-async def of(
-    connection: AsyncConnection, tenant: str, job_id: str, *, since: int = 0
-) -> list[tuple[int, bytes]]:
-    """Their numbers and contents, in order, from number `since` on."""
+async def of(connection: AsyncConnection, tenant: str, job_id: str, *, since: int = 0) -> list[bytes]:
+    """In order, from number `since` on."""
     rows = await connection.execute(
-        select(table.c.number, table.c.data)
+        select(table.c.data)
         .where(table.c.transcription_id == job_id, table.c.tenant == tenant, table.c.number >= since)
         .order_by(table.c.number)
     )
-    return [(row.number, row.data) for row in rows]
+    return [bytes(data) for data in rows.scalars()]
 
 
 async def forget(connection: AsyncConnection, job_id: str) -> None:

@@ -71,7 +71,6 @@ async def renew(
     *,
     now: float,
     lease_s: float,
-    fingerprint: str | None = None,
     moved_on: bool = False,
 ) -> bool:
     """Keep it for another while; False: it is not ours any more. moved_on: this attempt has brought it
@@ -79,8 +78,6 @@ async def renew(
     values: dict[str, Any] = {"lease_until": now + lease_s, "progress_at": now}
     if progress is not None:
         values |= asdict(progress)
-    if fingerprint is not None:
-        values["fingerprint"] = fingerprint
     if moved_on:
         values["attempts"] = 1
     return await _write(connection, claim, values)

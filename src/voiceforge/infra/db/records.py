@@ -103,7 +103,6 @@ class Job:
     duration_s: float | None
     speed: float | None
     progress_at: float | None
-    fingerprint: str | None
     error: JobError | None
     retention: Retention
     audio_erased_at: float | None

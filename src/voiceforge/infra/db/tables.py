@@ -109,8 +109,6 @@ transcriptions = Table(
     Column("duration_s", Double),
     Column("speed", Double),
     Column("progress_at", Double),
-    # What its chunks are good for; other chunks are not used.
-    Column("fingerprint", String(64)),
     Column("error", DOCUMENT),
     # When they go by policy; None: never.
     Column("erase_audio_at", Double),

@@ -113,7 +113,6 @@ def upgrade() -> None:
         sa.Column("duration_s", sa.Double(), nullable=True),
         sa.Column("speed", sa.Double(), nullable=True),
         sa.Column("progress_at", sa.Double(), nullable=True),
-        sa.Column("fingerprint", sa.String(length=64), nullable=True),
         sa.Column("error", DOCUMENT, nullable=True),
         sa.Column("erase_audio_at", sa.Double(), nullable=True),
         sa.Column("erase_text_at", sa.Double(), nullable=True),

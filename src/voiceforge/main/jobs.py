@@ -1,0 +1,138 @@
+"""Wires what works on jobs: database, store, queue, workers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from voiceforge.errors import VoiceForgeError
+from voiceforge.infra.blobs.local_disk import LocalDiskBlobs
+from voiceforge.infra.db.database import Database, PoolSizes
+from voiceforge.infra.db.migrate import Migrations
+from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
+from voiceforge.main.build import url_fetcher
+from voiceforge.main.request_settings import temp_dir
+from voiceforge.main.settings import Settings
+from voiceforge.services.job_news import JobNews
+from voiceforge.services.job_runner import JobRunner, RunRules
+from voiceforge.services.job_sweep import JobSweep, Workplace
+from voiceforge.services.job_workers import JobWorkers
+from voiceforge.services.jobs import Jobs
+from voiceforge.telemetry.logger import Logger
+
+if TYPE_CHECKING:
+    from voiceforge.infra.blobs.base import Blobs
+    from voiceforge.services.container import Services
+
+_log = Logger(__name__)
+
+_OPENING = "the database of jobs is being opened"
+_BEHIND = "the database of jobs is not what this program needs: run `voiceforge db upgrade`"
+_AGAIN_AFTER_S = 2.0
+
+
+def open_database(settings: Settings) -> Database:
+    """
+    Raises:
+        InvalidRequest, DependencyMissing
+    """
+    wish = settings.database
+    return Database(database_address(settings), PoolSizes(wish.pool_size, wish.wait_s))
+
+
+def database_address(settings: Settings) -> str:
+    """With its password, if it has one."""
+    wish = settings.database.url
+    if wish is not None:
+        return wish.get_secret_value()
+    return f"sqlite:///{settings.data_dir.absolute() / 'voiceforge.db'}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRoom:
+    """Everything about jobs in one process. workers: None where it leaves the work to others."""
+
+    settings: Settings
+    jobs: Jobs
+    database: Database
+    blobs: Blobs
+    queue: EmbeddedQueue
+    workers: JobWorkers | None
+
+    async def run(self) -> None:
+        """Bring the database up to date, then work, until cancelled."""
+        self.database.refuse(_OPENING)
+        while not await self._usable():  # noqa: ASYNC110 - nothing would tell us
+            await asyncio.sleep(_AGAIN_AFTER_S)
+        self.database.refuse(None)
+        if self.workers is not None:
+            await self.workers.run()
+
+    async def _usable(self) -> bool:
+        """Upgrade our own database; others are upgraded by their owners, who may make a copy first."""
+        with_own_pool = open_database(self.settings)
+        try:
+            migrations = Migrations(with_own_pool)
+            if await migrations.is_current():
+                return True
+            if self.settings.database.url is not None:
+                self.database.refuse(_BEHIND)
+                _log.error("the database needs an upgrade")
+                return False
+            await migrations.upgrade()
+        except VoiceForgeError as error:
+            self.database.refuse(error.message)
+            _log.error("no database for jobs", problem=error.message)
+            return False
+        finally:
+            await with_own_pool.close()
+        return True
+
+    async def close(self) -> None:
+        await self.queue.close()
+        await self.blobs.close()
+        await self.database.close()
+
+
+def build_jobs(settings: Settings, services: Services) -> JobRoom:
+    """Nothing is opened yet.
+
+    Raises:
+        InvalidRequest, DependencyMissing
+    """
+    database, blobs, queue = (
+        open_database(settings),
+        LocalDiskBlobs(settings.data_dir / "blobs"),
+        EmbeddedQueue(),
+    )
+    database.refuse(_OPENING)
+    wish = settings.jobs
+    rules = RunRules(
+        lease_s=wish.lease_s,
+        heartbeat_s=wish.heartbeat_s,
+        max_attempts=wish.max_attempts,
+        backoff_s=wish.retry_delay_s,
+    )
+    news = JobNews()
+    jobs = Jobs(
+        database=database,
+        blobs=blobs,
+        queue=queue,
+        transcriptions=services.transcriptions,
+        news=news,
+    )
+    workplace = Workplace.here()
+    runner = JobRunner(
+        database=database,
+        blobs=blobs,
+        transcriptions=services.transcriptions,
+        fetcher=url_fetcher(settings),
+        news=news,
+        temp_dir=temp_dir(settings),
+        worker=str(workplace),
+        rules=rules,
+    )
+    sweep = JobSweep(database=database, queue=queue, news=news, rules=rules, workplace=workplace)
+    workers = JobWorkers(runner, queue, sweep, count=wish.workers) if wish.workers else None
+    return JobRoom(settings, jobs, database, blobs, queue, workers)
