@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -53,11 +53,35 @@ class SettingRow(Protocol):
     def source(self) -> str: ...
 
 
+class Schema(Protocol):
+    """The state of a database's tables, told by revisions.
+
+    Raises (every method but `head`):
+        Unavailable: the database does not answer.
+    """
+
+    def head(self) -> str:
+        """The revision this program needs."""
+        ...
+
+    async def current(self) -> str | None:
+        """The one it has; None: it is empty."""
+        ...
+
+    async def drift(self) -> list[str]:
+        """How its tables differ from those of `head`."""
+        ...
+
+    async def upgrade(self, to: str = "head") -> str: ...
+    async def downgrade(self, to: str) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """
     workshop: builds the services and closes them again.
     serve: runs the server until it is told to stop; `on_listening` gets its address once it answers.
+    schema: of the database that the settings name.
     All of them raise ConfigurationError where the settings cannot work.
     """
 
@@ -67,6 +91,7 @@ class Ports:
     doctor: Callable[[Choices], Doctor]
     setting_rows: Callable[[Choices], Sequence[SettingRow]]
     example_config: Callable[[], str]
+    schema: Callable[[Choices], AbstractAsyncContextManager[Schema]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "doctor": "voiceforge.cli.doctor",
         "bench": "voiceforge.cli.bench",
         "config": "voiceforge.cli.config",
+        "db": "voiceforge.cli.db",
         "demo": "voiceforge.cli.demo",
     }
 )

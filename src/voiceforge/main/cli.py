@@ -5,11 +5,11 @@ Nothing heavy is imported before a command asks for it: `voiceforge --help` star
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from voiceforge.cli.ports import Choices, Listening, Ports, SettingRow, Workshop
+from voiceforge.cli.ports import Choices, Listening, Ports, Schema, SettingRow, Workshop
 from voiceforge.cli.root import root
 from voiceforge.main import quick_start
 
@@ -30,6 +30,7 @@ def main() -> None:
             doctor=_doctor,
             setting_rows=_setting_rows,
             example_config=_example_config,
+            schema=_schema,
         ),
     )
 
@@ -126,6 +127,20 @@ def _example_config() -> str:
     from voiceforge.main.settings_text import example_toml
 
     return example_toml()
+
+
+@asynccontextmanager
+async def _schema(choices: Choices) -> AsyncIterator[Schema]:
+    from voiceforge.infra.db.migrate import Migrations
+    from voiceforge.main.jobs import open_database
+
+    loaded = _load(choices)
+    _log_for_a_terminal(loaded, choices.quiet)
+    database = open_database(loaded.settings)
+    try:
+        yield Migrations(database)
+    finally:
+        await database.close()
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 from click.testing import CliRunner, Result
 
-from voiceforge.cli.ports import Choices, Listening, Ports, Workshop
+from voiceforge.cli.ports import Choices, Listening, Ports, Schema, Workshop
 from voiceforge.cli.root import root
 from voiceforge.errors import ModelNotInstalled, VoiceForgeError
 from voiceforge.infra.modelstore.base import InstalledModel, ModelFiles, ModelStore, OnProgress, PullProgress
@@ -130,6 +130,7 @@ class Cli:
             doctor=self._doctor,
             setting_rows=self._setting_rows,
             example_config=lambda: "# an example\n",
+            schema=self._schema,
         )
 
     @contextmanager
@@ -162,6 +163,9 @@ class Cli:
 
     def _doctor(self, choices: Choices) -> Doctor:
         return cast(Doctor, self.doctor)
+
+    def _schema(self, choices: Choices) -> AbstractAsyncContextManager[Schema]:
+        raise NotImplementedError("scripts have no database")
 
     def _setting_rows(self, choices: Choices) -> list[Row]:
         self.choices.append(choices)

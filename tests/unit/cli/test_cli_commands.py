@@ -15,7 +15,12 @@ from voiceforge.testing.scripted_cli import Cli, Row
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), *((name,) for name in COMMANDS), *(("models", name) for name in ("list", "show", "pull", "remove"))],
+    [
+        (),
+        *((name,) for name in COMMANDS),
+        *(("models", name) for name in ("list", "show", "pull", "remove")),
+        *(("db", name) for name in ("check", "upgrade", "downgrade")),
+    ],
 )
 def test_every_command_explains_itself(cli: Cli, arguments: tuple[str, ...]) -> None:
     result = cli.run(*arguments, "--help")
@@ -24,7 +29,7 @@ def test_every_command_explains_itself(cli: Cli, arguments: tuple[str, ...]) -> 
     assert cli.choices == []
 
 
-@pytest.mark.parametrize("name", ["transcribe", "serve", "models", "doctor", "bench", "config"])
+@pytest.mark.parametrize("name", ["transcribe", "serve", "models", "doctor", "bench", "config", "db"])
 def test_the_help_shows_examples(cli: Cli, name: str) -> None:
     assert f"Examples:\n    voiceforge {name}" in cli.run(name, "--help").stdout.replace("VOICEFORGE", "")
 

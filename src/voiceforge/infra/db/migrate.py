@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection, inspect
 
-from voiceforge.errors import VoiceForgeError
+from voiceforge.errors import InvalidRequest, VoiceForgeError
 from voiceforge.infra.db.migrations import HEAD
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from voiceforge.infra.db.database import Database
 
@@ -37,13 +38,13 @@ class Migrations:
 
         Raises:
             Unavailable, SchemaUnknown
+            InvalidRequest: there is no such revision.
         """
         from alembic import command
 
         async with self._database.transaction() as connection:
             await connection.run_sync(_locked)
-            if await connection.run_sync(self._revision) not in (None, *self._known()):
-                raise SchemaUnknown("a newer VoiceForge has used this database; upgrade the program instead")
+            await self._refuse_newer(connection)
             await connection.run_sync(self._run(lambda config: command.upgrade(config, to)))
             return await connection.run_sync(self._revision) or ""
 
@@ -51,12 +52,14 @@ class Migrations:
         """to: a revision, `-1` or `base`. Data that only the newer state has is lost.
 
         Raises:
-            Unavailable
+            Unavailable, SchemaUnknown
+            InvalidRequest: there is no such revision.
         """
         from alembic import command
 
         async with self._database.transaction() as connection:
             await connection.run_sync(_locked)
+            await self._refuse_newer(connection)
             await connection.run_sync(self._run(lambda config: command.downgrade(config, to)))
             return await connection.run_sync(self._revision) or ""
 
@@ -91,6 +94,10 @@ class Migrations:
         async with self._database.reading() as connection:
             return await connection.run_sync(compare)
 
+    async def _refuse_newer(self, connection: AsyncConnection) -> None:
+        if await connection.run_sync(self._revision) not in (None, *self._known()):
+            raise SchemaUnknown("a newer VoiceForge has used this database; use that one")
+
     def _known(self) -> list[str]:
         """The newest first."""
         from alembic.script import ScriptDirectory
@@ -105,10 +112,15 @@ class Migrations:
 
     @staticmethod
     def _run(command: Callable[[Config], None]) -> Callable[[Connection], None]:
+        from alembic.util import CommandError
+
         def run(connection: Connection) -> None:
             config = _config()
             config.attributes["connection"] = connection
-            command(config)
+            try:
+                command(config)
+            except CommandError as error:  # all that our callers can bring about
+                raise InvalidRequest("there is no such revision to go to", field="to") from error
 
         return run
 
