@@ -23,7 +23,7 @@ from voiceforge.speech.engines import moonshine_graph as graph
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
 from voiceforge.speech.engines.device import cpu_features
 from voiceforge.speech.engines.moonshine_encoder_graph import build_encoder, frames_of
-from voiceforge.speech.engines.moonshine_rows import HeardRows
+from voiceforge.speech.engines.moonshine_rows import PAST_NAMES, DecoderRows
 from voiceforge.speech.engines.moonshine_tokens import END_TOKEN, START_TOKEN, MoonshineTokens
 from voiceforge.speech.engines.ort_errors import ort_errors
 from voiceforge.speech.engines.ort_weights import read_ort_weights
@@ -67,6 +67,40 @@ class _Row:
             return True
         self.tokens.append(token)
         return len(self.tokens) >= self.max_tokens
+
+
+class _Steps:
+    """The step graph over the rows that are left. What it reads and writes stays where it is.
+
+    token: int64 (rows, 1), the last one of each row. logprob: float32 (rows, 1), of that token.
+    """
+
+    def __init__(self, session: Any, heard: DecoderRows, tokens: NDArray[np.int64]) -> None:
+        self.token = np.array(tokens, np.int64)[:, None]
+        self.logprob = np.zeros((len(tokens), 1), np.float32)
+        self._last_position = np.zeros(len(tokens), np.int32)
+        self._length = np.zeros((), np.int32)
+        self._session = session
+        self._binding = session.io_binding()
+        arrays: dict[str, NDArray[Any]] = {
+            **heard.arrays(),
+            "token": self.token,
+            "last_position": self._last_position,
+            "length": self._length,
+        }
+        inputs = {name: _tensor(array) for name, array in arrays.items()}
+        outputs = {name.removeprefix("past_"): inputs[name] for name in PAST_NAMES}
+        outputs |= {"next_token": inputs["token"], "logprob": _tensor(self.logprob)}
+        self._held = (inputs, outputs)
+        for name, value in inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for name, value in outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
+
+    def run(self, position: int) -> None:
+        self._last_position.fill(position)
+        self._length.fill(position + 1)
+        self._session.run_with_iobinding(self._binding)
 
 
 class MoonshineOrt:
@@ -121,7 +155,6 @@ class MoonshineOrt:
                 raise EngineFailed(f"the tokenizer file of model {model.id} is not that of its decoder")
             self._encoder = _session(encoder, threads=min(parallel_decodes, _MOST_ENCODER_THREADS))
             self._step = loading.result()
-        self._step_outputs = [output.name for output in self._step.get_outputs()]
 
     @property
     def model(self) -> ModelRef:
@@ -137,12 +170,11 @@ class MoonshineOrt:
         if not windows:
             return []
         try:
-            heard = self._hear(windows)
             rows = [
                 _Row(i, int(len(w) / SAMPLE_RATE_HZ * _TOKENS_PER_SECOND) + _SPARE_TOKENS)
                 for i, w in enumerate(windows)
             ]
-            self._search(heard, rows)
+            self._search(self._hear(windows, max(row.max_tokens for row in rows)), rows)
         except ort_errors() as error:
             raise EngineFailed("the speech model failed on this audio") from error
         return [self._hypothesis(row, len(windows[row.index]) / SAMPLE_RATE_HZ) for row in rows]
@@ -150,10 +182,10 @@ class MoonshineOrt:
     def close(self) -> None:
         self._encoder = self._step = None
 
-    def _hear(self, windows: Sequence[Waveform]) -> HeardRows:
+    def _hear(self, windows: Sequence[Waveform], most_tokens: int) -> DecoderRows:
         own_frames = [frames_of(_LEAD_SAMPLES + len(window) + _TAIL_SAMPLES) for window in windows]
         n_frames = -(-max(own_frames) // _FRAME_STEP) * _FRAME_STEP
-        heard = HeardRows(own_frames, n_frames)
+        heard = DecoderRows(own_frames, n_frames, min(most_tokens, graph.MAX_POSITIONS))
         for row, window in enumerate(windows):
             audio = np.pad(window, (_LEAD_SAMPLES, _TAIL_SAMPLES)).astype(np.float32, copy=False)[None]
             missing = np.array([n_frames - own_frames[row]], np.int64)
@@ -165,38 +197,21 @@ class MoonshineOrt:
             self._encoder.run_with_iobinding(binding)
         return heard
 
-    def _search(self, heard: HeardRows, rows: Sequence[_Row]) -> None:
+    def _search(self, heard: DecoderRows, rows: Sequence[_Row]) -> None:
         """Greedy decoding of all rows together, in place. Rows leave as they finish."""
         active = list(rows)
-        feed = {name: _tensor(array) for name, array in heard.arrays().items()}
-        nothing = _tensor(np.zeros((len(active), graph.N_HEADS, 0, graph.HEAD_DIM), np.float32))
-        for layer in range(graph.N_LAYERS):
-            feed[f"past_key_{layer}"] = feed[f"past_value_{layer}"] = nothing
-        token = np.full((len(active), 1), START_TOKEN, np.int64)
+        steps = _Steps(self._step, heard, np.full(len(active), START_TOKEN))
         for position in range(graph.MAX_POSITIONS):
-            feed["token"] = _tensor(token)
-            feed["position"] = _tensor(np.array([position], np.int64))
-            outputs = dict(
-                zip(self._step_outputs, self._step.run_with_ort_values(self._step_outputs, feed), strict=True)
-            )
-            token = outputs["next_token"].numpy()
-            logprob = outputs["logprob"].numpy()
-            for layer in range(graph.N_LAYERS):
-                feed[f"past_key_{layer}"] = outputs[f"key_{layer}"]
-                feed[f"past_value_{layer}"] = outputs[f"value_{layer}"]
-            finished = [row.take(int(token[i, 0]), float(logprob[i, 0])) for i, row in enumerate(active)]
+            steps.run(position)
+            finished = [
+                row.take(int(steps.token[i, 0]), float(steps.logprob[i, 0])) for i, row in enumerate(active)
+            ]
             if all(finished):
                 return
             if any(finished):
                 keep = _without(heard, finished)
                 active = [active[i] for i in keep]
-                token = token[keep]
-                feed |= {name: _tensor(array) for name, array in heard.arrays().items()}
-                feed |= {
-                    name: _tensor(value.numpy()[keep])
-                    for name, value in feed.items()
-                    if name.startswith("past_")
-                }
+                steps = _Steps(self._step, heard, steps.token[keep, 0])
 
     def _hypothesis(self, row: _Row, duration_s: float) -> Hypothesis:
         text = self._tokens.text(row.tokens)
@@ -217,7 +232,7 @@ class MoonshineOrt:
         return Hypothesis((segment,), language)
 
 
-def _without(heard: HeardRows, finished: Sequence[bool]) -> list[int]:
+def _without(heard: DecoderRows, finished: Sequence[bool]) -> list[int]:
     """Let the finished rows leave; returns which rows there are now, by where they were."""
     places = list(range(len(finished)))
     for row in reversed(range(len(finished))):
@@ -245,4 +260,5 @@ def _session(model: bytes, threads: int = 1) -> Any:
 
 
 def _tensor(value: NDArray[Any]) -> Any:
-    return onnxruntime().OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
+    """Shares the array's memory."""
+    return onnxruntime().OrtValue.ortvalue_from_numpy(value)
