@@ -1,9 +1,9 @@
 """Asks a server how it is, again and again, while others load it; in a process of its own, so that it waits
 for the server and not for whoever makes the load.
 
-Every question comes on a new connection, as a load balancer's does. One that takes long makes the next ones
-late; their time counts from when they were due, so that a long wait is not hidden behind the questions that
-were never asked.
+Every question comes on a new connection, as a load balancer's does, and when it is due, whether or not the
+last one has been answered: a long wait is neither hidden behind questions that were never asked nor counted
+again in each of those that come after it. Its time counts from when it was due.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from urllib.parse import urlsplit
 
 _TIMEOUT_S = 60.0
+_MOST_AT_A_TIME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +59,21 @@ def main() -> None:
     address, per_second = urlsplit(sys.argv[1]), float(sys.argv[2])
     over = threading.Event()
     threading.Thread(target=_until_told, args=(over,), daemon=True).start()
-    probes: list[Probe] = []
     print("probing", flush=True)
     began = time.perf_counter()
-    while True:
-        due_s = len(probes) / per_second
-        if over.wait(max(0.0, began + due_s - time.perf_counter())):
-            break
+
+    def probe(due_s: float) -> Probe:
         status = _ask(address.hostname or "", address.port, address.path)
-        probes.append(Probe(due_s, time.perf_counter() - began - due_s, status))
-    print(json.dumps([astuple(probe) for probe in probes]))
+        return Probe(due_s, time.perf_counter() - began - due_s, status)
+
+    asked: list[Future[Probe]] = []
+    with ThreadPoolExecutor(_MOST_AT_A_TIME) as threads:
+        while True:
+            due_s = len(asked) / per_second
+            if over.wait(max(0.0, began + due_s - time.perf_counter())):
+                break
+            asked.append(threads.submit(probe, due_s))
+    print(json.dumps([astuple(one.result()) for one in asked]))
 
 
 def _until_told(over: threading.Event) -> None:

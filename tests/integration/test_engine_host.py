@@ -25,6 +25,7 @@ from voiceforge.errors import (
     VoiceForgeError,
 )
 from voiceforge.infra.enginehost.base import EngineSpec
+from voiceforge.infra.enginehost.child import NICENESS
 from voiceforge.infra.enginehost.child_process import ChildProcessHosts
 from voiceforge.infra.enginehost.keeper import HostKeeper, OneUser, WatchRules
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
@@ -32,6 +33,7 @@ from voiceforge.speech.engines.base import DecodeOptions, Hypothesis
 from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits, DecodeQueue, Priority
 from voiceforge.testing.fake_engine_host import (
+    COLD,
     COMMAND,
     DIE,
     DIES_LOADING,
@@ -40,7 +42,9 @@ from voiceforge.testing.fake_engine_host import (
     GROWN_BYTES,
     HANG,
     NOT_INSTALLED,
+    SAY_IF_WARM,
     SLOW,
+    WARM,
     fake_spec,
 )
 
@@ -260,6 +264,22 @@ def test_requests_outlive_several_hosts_that_are_killed_while_they_load(
     assert text(late.submit(second(), PLAIN)) == "w1 w2"
     assert seen.starts == [False, True]
     queue.close(0)
+
+
+def test_only_a_host_that_replaces_a_lost_one_is_not_warmed_up(
+    queue: DecodeQueue, keeper: HostKeeper, hosts: ChildProcessHosts
+) -> None:
+    ticket = queue.open()
+    assert text(ticket.submit(second(), told(SAY_IF_WARM))) == WARM
+    os.kill(pid_of(keeper), signal.SIGKILL)
+    assert text(ticket.submit(second(), told(SAY_IF_WARM))) == COLD
+    assert hosts.renew("fake")
+    assert text(ticket.submit(second(), told(SAY_IF_WARM))) == WARM
+
+
+def test_a_host_has_a_lower_priority_than_those_who_use_it(queue: DecodeQueue, keeper: HostKeeper) -> None:
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, pid_of(keeper)) == min(19, usual + NICENESS)
 
 
 def test_a_model_whose_hosts_end_whenever_they_load_fails_its_requests(

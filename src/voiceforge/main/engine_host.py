@@ -30,7 +30,8 @@ def _load(spec: EngineSpec) -> tuple[Engine, RunsOn]:
         device=lambda: choose_device(spec.device, spec.compute_type, spec.threads),
     )
     suit_memory_to(spec.entry.runtime)
-    _warm_up(engine)
+    if spec.warm_up:
+        _warm_up(engine)
     return engine, runs_on
 
 

@@ -18,7 +18,7 @@ from voiceforge.errors import EngineFailed, ModelNotInstalled
 from voiceforge.infra.enginehost.base import EngineSpec
 from voiceforge.infra.enginehost.child import run_host
 from voiceforge.speech.audio.waveform import Waveform
-from voiceforge.speech.engines.base import DecodeOptions, Engine, Hypothesis
+from voiceforge.speech.engines.base import DecodeOptions, Engine, Hypothesis, HypothesisSegment
 from voiceforge.speech.engines.catalog import CATALOG
 from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits
@@ -35,9 +35,12 @@ FAIL = "fail"
 """The engine says that it failed."""
 GROW = "grow"
 """Keeps `GROWN_BYTES` of memory for ever."""
+SAY_IF_WARM = "say if warm"
+"""The text is `WARM` or `COLD`: whether the host was to be warmed up when it was started."""
 
 SLOW_S = 0.3
 GROWN_BYTES = 200 << 20
+WARM, COLD = "warm", "cold"
 
 NOT_INSTALLED = Path("not-installed")
 DIES_LOADING = Path("dies-loading")
@@ -56,8 +59,9 @@ def fake_spec(
 class PartPlayer(FakeEngine):
     """The engine of such a host."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, warm: bool) -> None:
         super().__init__(says_by_length(), capabilities=FAKE_CAPABILITIES)
+        self._warm = warm
         self._kept: list[bytes] = []
 
     def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
@@ -73,6 +77,9 @@ class PartPlayer(FakeEngine):
                 raise EngineFailed("the engine failed as it was told")
             case "grow":
                 self._kept.append(os.urandom(1 << 20) * (GROWN_BYTES >> 20))
+            case "say if warm":
+                said = HypothesisSegment(0.0, 1.0, WARM if self._warm else COLD)
+                return [Hypothesis((said,)) for _ in windows]
         return super().decode(windows, options)
 
 
@@ -81,7 +88,7 @@ def _load(spec: EngineSpec) -> tuple[Engine, RunsOn]:
         raise ModelNotInstalled("the model is not here", field="model", choices=("fake",))
     if spec.path == DIES_LOADING:
         os.kill(os.getpid(), signal.SIGKILL)
-    return PartPlayer(), RunsOn("fake device", ("a wish was not met",))
+    return PartPlayer(warm=spec.warm_up), RunsOn("fake device", ("a wish was not met",))
 
 
 if __name__ == "__main__":

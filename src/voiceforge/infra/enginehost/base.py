@@ -18,6 +18,7 @@ class EngineSpec:
     path, revision: its files and which they are.
     cores: how many decodes of a CPU engine may run at once.
     device, compute_type, threads: wishes of engines that have a choice; `threads` None: all cores.
+    warm_up: decode something before the first window, so that nobody waits for what a runtime does only once.
     """
 
     entry: CatalogEntry
@@ -28,6 +29,7 @@ class EngineSpec:
     compute_type: str = "auto"
     threads: int | None = None
     limits: BatcherLimits = field(default_factory=BatcherLimits)
+    warm_up: bool = True
 
 
 class EngineHosts(Protocol):

@@ -23,6 +23,9 @@ from voiceforge.speech.engines.base import Engine
 from voiceforge.speech.engines.device import RunsOn
 
 _FAREWELL_S = 5.0
+NICENESS = 10
+"""How much lower the priority of a host is. It takes all cores for as long as there is work, and those who
+answer HTTP need one for a millisecond at once."""
 
 Load = Callable[[EngineSpec], tuple[Engine, RunsOn]]
 """Makes the engine, and tells what it runs on; slow, may raise any of our errors."""
@@ -31,6 +34,7 @@ Load = Callable[[EngineSpec], tuple[Engine, RunsOn]]
 def run_host(load: Load) -> None:
     """Returns when the host has been told to retire. Its command line ends with the descriptor of the
     socket that listens for it."""
+    os.nice(NICENESS)  # before the runtime makes its threads, which have each their own
     # A terminal's Ctrl-C and a service manager's SIGTERM reach every process of the server. This one must
     # stay until the requests in progress have been answered; its parent ends it.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Protocol
@@ -121,7 +121,8 @@ class HostKeeper:
             if gone is not None:
                 gone.kill()  # it is dead: this tidies up after it
                 place.host, place.lost = None, True
-            place.host = self._start(spec)
+            # In place of a lost one: the first window that waits for it warms it up.
+            place.host = self._start(replace(spec, warm_up=not place.lost))
             again, place.lost = place.lost, False
             return Acquired(place.host.address, started=True, again=again)
 
