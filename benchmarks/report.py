@@ -34,6 +34,7 @@ _TITLES = {
     "isolation": "One beside the others",
     "listening": "Recordings in processes of their own",
     "whisper_batches": "Whisper in batches",
+    "jobs_scale": "Many jobs",
 }
 """In the order of the page; the keys are the programs' names and those of their files."""
 
