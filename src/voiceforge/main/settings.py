@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
+from voiceforge.infra.blobs.address import Encryption, parse_store_url
+
 Profile = Literal["development", "staging", "production"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "pretty"]
@@ -74,6 +76,13 @@ def _table_from_text(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_list_from_text)]
 NameTable = Annotated[dict[str, str], BeforeValidator(_table_from_text)]
+
+
+def _http_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("should be an http or https address")
+    return value.rstrip("/")
 
 
 class Section(BaseModel):
@@ -252,12 +261,7 @@ class ModelSettings(Section):
     @field_validator("hub_endpoint")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("should be an http or https address")
-        return value.rstrip("/")
+        return None if value is None else _http_address(value)
 
 
 class CacheSettings(Section):
@@ -356,6 +360,75 @@ class JobSettings(Section):
     )
 
 
+class StoreSettings(Section):
+    """Where recordings and results are kept."""
+
+    url: str | None = Field(
+        default=None,
+        examples=["s3://recordings/voiceforge"],
+        description="Object store: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; "
+        "unset: the folder `blobs` in `data_dir`.",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        examples=["https://store.example"],
+        description="Address of a store that is not the provider's own; unset: the provider's.",
+    )
+    region: str | None = Field(
+        default=None,
+        min_length=1,
+        examples=["eu-central-1"],
+        description="S3: region of the bucket; unset: as the environment says (`AWS_REGION`), else "
+        "`us-east-1`.",
+    )
+    access_key_id: SecretStr | None = Field(
+        default=None,
+        examples=["an-access-key-id"],
+        description="Access key for S3, for Azure the account's name; unset: as the environment says, in the "
+        "provider's own variables.",
+    )
+    secret_access_key: SecretStr | None = Field(
+        default=None,
+        examples=["a-long-random-text"],
+        description="Secret to it, for Azure the account's key; unset: likewise.",
+    )
+    path_style: bool = Field(
+        default=True,
+        description="S3: the bucket stands in the path of addresses, as most own servers want it, not in the "
+        "host name.",
+    )
+    allow_http: bool = Field(default=False, description="Allow an endpoint without TLS.")
+    encryption: Encryption | None = Field(
+        default=None,
+        examples=["aws:kms"],
+        description="S3: what the store is asked to encrypt with; unset: as the bucket is set up.",
+    )
+    kms_key_id: str | None = Field(
+        default=None,
+        min_length=1,
+        examples=["alias/recordings"],
+        description="Key for `aws:kms`; unset: the account's own.",
+    )
+    timeout_s: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=600,
+        description="Longest time the store may say nothing; requests are tried again within it.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_store(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_store_url(value)
+        return value
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        return None if value is None else _http_address(value)
+
+
 class FetchSettings(Section):
     """Fetching audio from a URL that a client names."""
 
@@ -430,6 +503,7 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     database: DatabaseSettings = DatabaseSettings()
     jobs: JobSettings = JobSettings()
+    store: StoreSettings = StoreSettings()
     fetch: FetchSettings = FetchSettings()
     subtitles: SubtitleSettings = SubtitleSettings()
     log: LogSettings = LogSettings()
@@ -491,6 +565,41 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _store_conflicts(store: StoreSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    scheme = None if store.url is None else parse_store_url(store.url).scheme
+    for name, schemes in _STORES_THAT_KNOW.items():
+        if getattr(store, name) is not None and scheme not in schemes:
+            yield (
+                (f"store.{name}", "store.url"),
+                f"store.{name} is for a store.url that begins with {' or '.join(f'{s}://' for s in schemes)}",
+            )
+    if (store.access_key_id is None) != (store.secret_access_key is None):
+        yield (
+            ("store.access_key_id", "store.secret_access_key"),
+            "store.access_key_id and store.secret_access_key belong together: set both, or neither",
+        )
+    if store.endpoint is not None and store.endpoint.startswith("http://") and not store.allow_http:
+        yield (
+            ("store.endpoint", "store.allow_http"),
+            "store.endpoint is without TLS: use https, or set store.allow_http = true",
+        )
+    if store.kms_key_id is not None and store.encryption != "aws:kms":
+        yield (
+            ("store.kms_key_id", "store.encryption"),
+            'store.kms_key_id is for store.encryption = "aws:kms"',
+        )
+
+
+_STORES_THAT_KNOW: Mapping[str, tuple[str, ...]] = {
+    "endpoint": ("s3", "gs", "az"),
+    "region": ("s3",),
+    "access_key_id": ("s3", "az"),
+    "secret_access_key": ("s3", "az"),
+    "encryption": ("s3",),
+    "kms_key_id": ("s3",),
+}
+
+
 def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Rules that span several settings: the dotted names involved, and what is wrong."""
     unprotected = settings.api_key is None and not settings.server.insecure
@@ -509,6 +618,7 @@ def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             ("server.workers", "engine.isolation"),
             'several workers would each load the models: set engine.isolation = "process"',
         )
+    yield from _store_conflicts(settings.store)
     for name in ("audio", "subtitles"):
         section = getattr(settings, name)
         if section.min_duration_s >= section.max_duration_s:

@@ -4,7 +4,7 @@ its library."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ class StoreAccess:
     endpoint: str | None = None
     region: str | None = None
     access_key_id: str | None = None
-    secret_access_key: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
     path_style: bool = True
     allow_http: bool = False
     encryption: Encryption | None = None

@@ -64,7 +64,8 @@ class Blobs(Protocol):
         self, key: str, content: Content, *, sha256: bytes | None = None, take: bool = False
     ) -> BlobInfo:
         """Store `content`, in place of what was there. The key shows all of it or what it showed before,
-        also after a crash, a cancellation, or when somebody else puts the same key at the same time.
+        also after a crash, a cancellation, or when somebody else puts the same key at the same time. A store
+        that did not answer may still come to it later: then all of it appears after the error.
 
         Args:
             sha256: what the content must hash to, 32 bytes.

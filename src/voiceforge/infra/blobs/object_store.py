@@ -60,7 +60,7 @@ class ObjectStoreBlobs:
     """
 
     def __init__(self, access: StoreAccess) -> None:
-        self._access = access
+        self.access = access
         self._store = _open(access)
 
     async def put(
@@ -89,7 +89,7 @@ class ObjectStoreBlobs:
                 raise _missing()
             if start >= info.size_bytes:  # stores answer such a range with an error
                 return
-        with _store_errors():
+        with _or_missing():
             found, skipped_bytes = await self._get(key, start)
             awaited_bytes = found.meta["size"] - start
             async for piece in found.stream(BLOCK_BYTES):
@@ -109,7 +109,7 @@ class ObjectStoreBlobs:
     async def info(self, key: str) -> BlobInfo | None:
         check_key(key)
         try:
-            with _store_errors():
+            with _or_missing():
                 found = await head_async(self._store, key)
         except BlobMissing:
             return None
@@ -119,7 +119,7 @@ class ObjectStoreBlobs:
         if await self.info(key) is None:  # S3 does not say whether there was anything
             return False
         try:
-            with _store_errors():
+            with _or_missing():
                 await delete_async(self._store, key)
         except BlobMissing:
             return False
@@ -144,7 +144,7 @@ class ObjectStoreBlobs:
 
     async def upload_url(self, key: str, *, expires_s: float) -> str | None:
         check_key(key)
-        if self._access.encryption is not None:  # whoever has the address would leave it out
+        if self.access.encryption is not None:  # whoever has the address would leave it out
             return None
         return await self._signed("PUT", key, expires_s)
 
@@ -155,7 +155,7 @@ class ObjectStoreBlobs:
     async def check(self) -> None:
         """The bucket answers us; whether it may be written shows at the first put."""
         try:
-            with _store_errors():
+            with _or_missing():
                 await get_async(self._store, _PROBE)
         except BlobMissing:
             pass
@@ -224,7 +224,7 @@ class ObjectStoreBlobs:
             while not handed.empty():
                 handed.get_nowait()
             handed.put_nowait(_BrokenOff())
-            await _ended(uploading, self._access.timeout_s)
+            await _ended(uploading, self.access.timeout_s)
             raise
         return size_bytes
 
@@ -296,7 +296,7 @@ def _s3(access: StoreAccess) -> S3Config:
     if access.secret_access_key is not None:
         config["secret_access_key"] = access.secret_access_key
     if access.encryption is not None:
-        config["server_side_encryption"] = "sse:kms" if access.encryption == "aws:kms" else access.encryption
+        config["server_side_encryption"] = access.encryption
     if access.kms_key_id is not None:
         config["sse_kms_key_id"] = access.kms_key_id
     return config
@@ -318,12 +318,20 @@ def _store_errors() -> Iterator[None]:
     """The library's exceptions as ours. Their texts hold addresses, keys and answers: none of it goes on."""
     try:
         yield
-    except FileNotFoundError as error:
-        if _NO_BUCKET.search(str(error)):
-            raise _refused(error) from error
-        raise _missing() from error
     except (BaseError, OSError) as error:
         raise _refused(error) from error
+
+
+@contextmanager
+def _or_missing() -> Iterator[None]:
+    """Likewise, where what is not found can be the blob itself."""
+    with _store_errors():
+        try:
+            yield
+        except FileNotFoundError as error:
+            if _NO_BUCKET.search(str(error)):
+                raise
+            raise _missing() from error
 
 
 def _refused(error: Exception) -> VoiceForgeError:
