@@ -235,18 +235,6 @@ async def test_deleting_removes_one(blobs: Blobs) -> None:
     assert await whole(blobs) == b"again"
 
 
-async def test_puts_and_deletes_beside_each_other_do_not_disturb(blobs: Blobs) -> None:
-    """A store that removes empty folders must not remove one that somebody is about to use."""
-
-    async def work(number: int) -> None:
-        for _ in range(40):
-            await blobs.put(f"default/same/{number}", b"x")
-            assert await blobs.delete(f"default/same/{number}")
-
-    await asyncio.gather(*(work(number) for number in range(8)))
-    assert await keys(blobs) == []
-
-
 async def test_listing_goes_by_whole_segments(blobs: Blobs) -> None:
     names = ["a/b/c", "a/b/d/e", "a/bc", "ab/c", "z"]
     for name in names:

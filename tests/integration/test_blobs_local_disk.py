@@ -158,6 +158,19 @@ async def test_deleting_leaves_no_empty_folders(tmp_path: Path) -> None:
     assert not (tmp_path / "a" / "b").exists()
 
 
+async def test_puts_and_deletes_beside_each_other_do_not_disturb(tmp_path: Path) -> None:
+    """A delete removes empty folders, and must not take one that somebody is about to use."""
+    blobs = LocalDiskBlobs(tmp_path)
+
+    async def work(number: int) -> None:
+        for _ in range(40):
+            await blobs.put(f"default/same/{number}", b"x")
+            assert await blobs.delete(f"default/same/{number}")
+
+    await asyncio.gather(*(work(number) for number in range(8)))
+    assert files(tmp_path) == []
+
+
 async def test_a_key_is_not_the_folder_of_another(tmp_path: Path) -> None:
     blobs = LocalDiskBlobs(tmp_path)
     await blobs.put("a/b", b"x")
