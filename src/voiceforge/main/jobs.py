@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voiceforge.errors import VoiceForgeError
-from voiceforge.infra.blobs.local_disk import LocalDiskBlobs
 from voiceforge.infra.db.database import Database, PoolSizes
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
+from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import url_fetcher
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import Settings
@@ -103,7 +103,7 @@ def build_jobs(settings: Settings, services: Services) -> JobRoom:
     """
     database, blobs, queue = (
         open_database(settings),
-        LocalDiskBlobs(settings.data_dir / "blobs"),
+        open_blobs(settings),
         EmbeddedQueue(),
     )
     database.refuse(_OPENING)
