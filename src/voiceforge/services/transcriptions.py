@@ -280,7 +280,7 @@ class Transcriptions:
         """What chunks of this request carry while its model is the one of now.
 
         Raises:
-            ModelNotFound
+            ModelNotFound, ModelNotInstalled.
         """
         model = self._model_ref(self._models.resolve(request.model))
         return fingerprint(request.options, model, self._recipe)

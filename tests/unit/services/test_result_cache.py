@@ -18,6 +18,7 @@ from voiceforge.infra.cache.memory import MemoryCache
 from voiceforge.services.result_cache import ResultCache
 from voiceforge.services.result_codec import ResultCodec, UnreadableResult
 from voiceforge.speech.options import AudioLimits, RawFormat, TranscribeOptions, VadOptions
+from voiceforge.speech.pipeline.checkpoints import fingerprint
 from voiceforge.speech.transcript import ModelRef, Segment, Transcript
 from voiceforge.telemetry.metrics import Metrics
 from voiceforge.testing.scripted_services import spoken
@@ -75,12 +76,15 @@ def variants(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("base", [TranscribeOptions(), TranscribeOptions(raw=RawFormat("f32le"))])
-def test_a_change_of_any_option_changes_the_key(base: TranscribeOptions) -> None:
+def test_a_change_of_any_option_changes_the_key_and_the_fingerprint(
+    base: TranscribeOptions,
+) -> None:
     cache = results()
     every = [base, *variants(base)]
     fields = sum(len(dataclasses.fields(kind)) for kind in (TranscribeOptions, AudioLimits, VadOptions)) - 2
     assert len(every) >= 1 + fields
     assert len({cache.key("me", DIGEST, MODEL, options) for options in every}) == len(every)
+    assert len({fingerprint(options, MODEL, "1") for options in every}) == len(every)
 
 
 def test_so_does_everything_else_that_matters() -> None:
