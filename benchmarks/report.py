@@ -33,6 +33,7 @@ _TITLES = {
     "cache_hits": "Earlier results",
     "isolation": "One beside the others",
     "listening": "Recordings in processes of their own",
+    "resume": "Going on after a crash",
     "whisper_batches": "Whisper in batches",
     "jobs_scale": "Many jobs",
 }

@@ -347,6 +347,25 @@ def test_one_window_that_lies_elsewhere_undoes_its_chunk_and_those_after(
     assert expected <= set(again.asked)
 
 
+@WISHES
+def test_windows_of_a_chunk_that_never_completes_are_recognised_at_the_end(
+    studio: Studio, undisturbed: dict[TranscribeOptions, Run], options: TranscribeOptions
+) -> None:
+    whole = undisturbed[options]
+    first, second = whole.chunks[:2]
+    rest = studio.windows(options)[second.first_window :]
+    spans = [WindowSpan(w.channel, w.window.start, w.window.end) for w in rest]
+    longer = replace(second, windows=(*spans, WindowSpan(0, 1 << 40, 1 << 41)), end=first.end + 0.1)
+    again = studio.run(options, [first, longer])
+    assert again.document == whole.document
+    assert {digest(audio.samples) for audio in rest} <= set(again.asked)
+    # Nothing counts as done while it is held back.
+    early = itertools.takewhile(lambda event: not isinstance(event, ChunkDone), again.events)
+    told = [event.processed_s for event in early if isinstance(event, Progress)]
+    assert told[0] == longer.end
+    assert max(told) <= whole.chunks[1].end
+
+
 def spoilt(chunks: list[Chunk]) -> Iterator[tuple[list[Chunk], int]]:
     """Chunks, and how many of them may be used."""
     yield chunks[1:], 0
