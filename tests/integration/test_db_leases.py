@@ -115,7 +115,7 @@ async def test_a_wish_to_stop_is_seen(database: Database) -> None:
     assert claim
     async with database.transaction() as connection:
         assert await leases.still_wanted(connection, claim)
-        assert not await transcriptions.end_waiting(connection, job_id, JobStatus.CANCELLED, T0)
+        assert not await transcriptions.end_waiting(connection, claim.job, JobStatus.CANCELLED, T0)
         await transcriptions.request_cancel(connection, job_id)
         assert not await leases.still_wanted(connection, claim)
 

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 from voiceforge.errors import VoiceForgeError
 from voiceforge.infra.db.database import Database, PoolSizes
 from voiceforge.infra.db.migrate import Migrations
+from voiceforge.infra.db.records import Retention
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import url_fetcher
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import Settings
+from voiceforge.services.chores import Chores
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_runner import JobRunner, RunRules
 from voiceforge.services.job_sweep import JobSweep, Workplace
 from voiceforge.services.job_workers import JobWorkers
 from voiceforge.services.jobs import Jobs
+from voiceforge.services.retention import RetentionSweep
 from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ class JobRoom:
     blobs: Blobs
     queue: EmbeddedQueue
     workers: JobWorkers | None
+    chores: Chores
 
     async def run(self) -> None:
         """Bring the database up to date, then work, until cancelled."""
@@ -66,8 +70,10 @@ class JobRoom:
         while not await self._usable():  # noqa: ASYNC110 - nothing would tell us
             await asyncio.sleep(_AGAIN_AFTER_S)
         self.database.refuse(None)
-        if self.workers is not None:
-            await self.workers.run()
+        async with asyncio.TaskGroup() as group:
+            for work in (self.workers, self.chores):
+                if work is not None:
+                    group.create_task(work.run())
 
     async def _usable(self) -> bool:
         """Upgrade our own database; others are upgraded by their owners, who may make a copy first."""
@@ -121,6 +127,14 @@ def build_jobs(settings: Settings, services: Services) -> JobRoom:
         queue=queue,
         transcriptions=services.transcriptions,
         news=news,
+        retention=Retention(settings.retention.audio_s, settings.retention.text_s),
+    )
+    retention = RetentionSweep(
+        database=database,
+        blobs=blobs,
+        jobs=jobs,
+        temp_dir=temp_dir(settings),
+        orphan_age_s=settings.retention.orphan_age_s,
     )
     workplace = Workplace.here()
     runner = JobRunner(
@@ -135,4 +149,5 @@ def build_jobs(settings: Settings, services: Services) -> JobRoom:
     )
     sweep = JobSweep(database=database, queue=queue, news=news, rules=rules, workplace=workplace)
     workers = JobWorkers(runner, queue, sweep, count=wish.workers) if wish.workers else None
-    return JobRoom(settings, jobs, database, blobs, queue, workers)
+    chores = Chores(database, retention.chores())
+    return JobRoom(settings, jobs, database, blobs, queue, workers, chores)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import shutil
 import socket
 import threading
 import time
@@ -22,6 +21,7 @@ from voiceforge.main.build import build, keep_audio_host, keep_hosts
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import Settings
+from voiceforge.services.leftovers import remove_old
 from voiceforge.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -103,14 +103,7 @@ def _load_ahead(services: Services) -> None:
 def _prepare(folder: Path) -> None:
     """Make the folder for temporary files, without those that a killed process left in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    oldest = time.time() - _ORPHAN_AGE_S
-    for path in folder.iterdir():
-        if path.lstat().st_mtime >= oldest:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    remove_old(folder, time.time() - _ORPHAN_AGE_S)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -429,6 +429,39 @@ class StoreSettings(Section):
         return None if value is None else _http_address(value)
 
 
+class RetentionSettings(Section):
+    """How long what was transcribed is kept. A request may wish a shorter time, never a longer one."""
+
+    audio_s: float | None = Field(
+        default=None,
+        ge=0,
+        examples=[86_400.0],
+        description="Recordings of jobs, seconds from the end of the job; unset: until somebody erases them.",
+    )
+    text_s: float | None = Field(
+        default=None,
+        ge=0,
+        examples=[2_592_000.0],
+        description="Transcripts of jobs, likewise.",
+    )
+    fetch_s: float = Field(
+        default=3600.0,
+        ge=1,
+        le=86_400,
+        description="How long the transcript of a job with `retention=none` can be fetched.",
+    )
+    memory_bytes: ByteSize = Field(
+        default=ByteSize(64 * 1024**2),
+        gt=0,
+        description="Largest upload with `retention=none` that is answered at once: it stays in memory.",
+    )
+    orphan_age_s: float = Field(
+        default=86_400.0,
+        ge=3600,
+        description="Audio and temporary files that belong to nothing are removed when they are older.",
+    )
+
+
 class FetchSettings(Section):
     """Fetching audio from a URL that a client names."""
 
@@ -504,6 +537,8 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     jobs: JobSettings = JobSettings()
     store: StoreSettings = StoreSettings()
+
+    retention: RetentionSettings = RetentionSettings()
     fetch: FetchSettings = FetchSettings()
     subtitles: SubtitleSettings = SubtitleSettings()
     log: LogSettings = LogSettings()

@@ -36,7 +36,9 @@ from voiceforge.infra.db.records import Claim, JobError, JobProgress, JobStatus,
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.services.chunk_codec import ChunkCodec, UnreadableChunk
 from voiceforge.services.job_news import JobNews
+from voiceforge.services.jobs import AUDIO_PREFIX
 from voiceforge.services.recordings import AudioFile, file_digest
+from voiceforge.services.result_cache import CacheUse
 from voiceforge.services.result_codec import ResultCodec
 from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions
 from voiceforge.speech.engines.tickets import Priority
@@ -228,7 +230,7 @@ class _Attempt:
         sha256 = await asyncio.to_thread(file_digest, target)
         now = self._r.clock()
         recording_id = new_id("rec", now)
-        blob = await self._r.blobs.put(f"audio/{recording_id}", target, sha256=sha256, take=True)
+        blob = await self._r.blobs.put(f"{AUDIO_PREFIX}/{recording_id}", target, sha256=sha256, take=True)
         made = Recording(recording_id, job.tenant, sha256.hex(), blob.size_bytes, blob.key, now)
         async with self._r.database.transaction() as connection:
             await self._hold(connection)
@@ -244,6 +246,8 @@ class _Attempt:
             model=job.model,
             priority=Priority.INTERACTIVE if job.rank is Rank.HIGH else Priority.BULK,
             tenant=job.tenant,
+            # What is to go by a certain time must not stay there as an earlier result.
+            cache=CacheUse.NORMAL if job.retention.text_s is None else CacheUse.NONE,
         )
         done = await self._saved()
         began, began_s = time.monotonic(), None
@@ -358,7 +362,6 @@ class _Attempt:
         done_s: float | None = None,
     ) -> None:
         job = self._job
-        keep = job.retention
         ended = await leases.end(
             connection,
             self._claim,
@@ -366,8 +369,6 @@ class _Attempt:
             now=now,
             error=error,
             done_s=done_s,
-            erase_audio_at=None if keep.audio_s is None else now + keep.audio_s,
-            erase_text_at=None if keep.text_s is None else now + keep.text_s,
         )
         if not ended:
             raise _Lost

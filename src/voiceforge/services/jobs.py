@@ -50,6 +50,8 @@ from voiceforge.telemetry.logger import Logger
 
 _log = Logger(__name__)
 
+AUDIO_PREFIX = "audio"
+"""Below it stand the blobs of recordings, by the recordings' ids."""
 _LOOK_EVERY_S = 0.5
 _MOST_LISTED = 100
 
@@ -103,7 +105,7 @@ class Found:
 class Jobs:
     """Args:
     check_callback: raises UrlRefused for an address that we do not call; None: nobody is called.
-    retention: where a request wishes none.
+    retention: of those whose request wishes no shorter one.
     clock: Unix seconds.
     """
 
@@ -185,7 +187,7 @@ class Jobs:
             batch_id=request.batch_id,
             idempotency_key=request.idempotency_key,
             request_digest=digest.hexdigest() if request.idempotency_key is not None else None,
-            retention=request.retention or self._retention,
+            retention=self._retention.shortened(request.retention),
         )
 
     async def _earlier(self, new: NewJob) -> Job | None:
@@ -226,7 +228,7 @@ class Jobs:
         recording_id = new_id("rec", now)
         content = await asyncio.to_thread(content_of, source)
         uploaded = isinstance(source, AudioFile)  # ours, and not needed after this request
-        blob = await self._blobs.put(f"audio/{recording_id}", content, sha256=sha256, take=uploaded)
+        blob = await self._blobs.put(f"{AUDIO_PREFIX}/{recording_id}", content, sha256=sha256, take=uploaded)
         return Recording(recording_id, tenant, sha256.hex(), blob.size_bytes, blob.key, now)
 
     async def _accept(self, new: NewJob, sha256: str | None, stored: Recording | None = None) -> Submitted:
@@ -335,7 +337,7 @@ class Jobs:
             job = await self._get(connection, tenant, job_id, lock=True)
             if job.status.is_final:
                 raise Conflict(f"this transcription is {job.status} already")
-            if await rows.end_waiting(connection, job_id, JobStatus.CANCELLED, self._clock()):
+            if await rows.end_waiting(connection, job, JobStatus.CANCELLED, self._clock()):
                 await self._news.status(connection, job, JobStatus.CANCELLED, self._clock())
             else:
                 await rows.request_cancel(connection, job_id)
@@ -353,7 +355,7 @@ class Jobs:
             if job.recording_id is not None:
                 await recordings.lock(connection, job.recording_id)
             await chunks.forget(connection, job_id)
-            await results.forget(connection, job_id)
+            await results.forget(connection, job_id, self._clock())
             await rows.forget(connection, job_id)
             if job.recording_id is not None and not await rows.refers_to(connection, job.recording_id):
                 await recordings.begin_erasing(connection, job.recording_id)

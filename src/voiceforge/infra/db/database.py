@@ -103,6 +103,21 @@ class Database:
         async with self.reading() as connection:
             await connection.execute(text("SELECT 1"))
 
+    async def clear_log(self) -> bool:
+        """Move what SQLite's write-ahead log holds to where it belongs, and empty the log: it may hold what
+        was erased since. False: somebody reads at this moment, or there is no such log.
+
+        Raises:
+            Unavailable
+        """
+        if not self.is_sqlite:
+            return False
+        async with self._connected() as connection:
+            with failures_told():
+                bare = await connection.execution_options(bare=True)
+                row = (await bare.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).one()
+                return not row[0]
+
     async def close(self) -> None:
         await self._engine.dispose()
 
@@ -181,8 +196,11 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
 
 
 def _begin_sqlite(connection: Any) -> None:
+    options = connection.get_execution_options()
+    if options.get("bare", False):  # of what is not allowed in a transaction
+        return
     # A transaction that reads first and writes later would fail where another wrote between.
-    writes = connection.get_execution_options().get("writes", False)
+    writes = options.get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

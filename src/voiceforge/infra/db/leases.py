@@ -100,18 +100,16 @@ async def end(
     now: float,
     error: JobError | None = None,
     done_s: float | None = None,
-    erase_audio_at: float | None = None,
-    erase_text_at: float | None = None,
 ) -> bool:
-    """It is over; False: it is not ours any more, and nothing was written."""
+    """It is over, and its policy runs; False: it is not ours any more, and nothing was written."""
     values: Mapping[str, Any] = {
         "status": status,
         "finished_at": now,
         "error": asdict(error) if error is not None else None,
         "lease_token": None,
         "lease_until": None,
-        "erase_audio_at": erase_audio_at,
-        "erase_text_at": erase_text_at,
+        "erase_audio_at": claim.job.retention.erase_audio_at(now),
+        "erase_text_at": claim.job.retention.erase_text_at(now),
         **({"done_s": done_s, "duration_s": done_s} if done_s is not None else {}),
     }
     return await _write(connection, claim, values)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from voiceforge.infra.db.records import Recording
 from voiceforge.infra.db.tables import recordings as table
+from voiceforge.infra.db.tables import transcriptions
 
 _STORED, _ERASING = "stored", "erasing"
 
@@ -53,6 +56,31 @@ async def lock(connection: AsyncConnection, recording_id: str) -> None:
 
 async def begin_erasing(connection: AsyncConnection, recording_id: str) -> None:
     await connection.execute(update(table).where(table.c.id == recording_id).values(state=_ERASING))
+
+
+async def known_keys(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
+    """Those of these recordings that are here, in whatever state, by the keys of their blobs."""
+    rows = await connection.execute(select(table.c.blob_key).where(table.c.id.in_(ids)))
+    return set(rows.scalars())
+
+
+async def unused(
+    connection: AsyncConnection, *, after: str, before: float, limit: int
+) -> tuple[list[str], str | None]:
+    """Of the `limit` recordings after the one with id `after` that were made before `before`, those that no
+    transcription refers to; and the id of the last one looked at, None at the end."""
+    window = (
+        select(table.c.id)
+        .where(table.c.id > after, table.c.created_at < before, table.c.state == _STORED)
+        .order_by(table.c.id)
+        .limit(limit)
+    )
+    looked_at = list((await connection.execute(window)).scalars())
+    if not looked_at:
+        return [], None
+    used = select(transcriptions.c.id).where(transcriptions.c.recording_id == table.c.id)
+    rows = await connection.execute(select(table.c.id).where(table.c.id.in_(looked_at), ~used.exists()))
+    return list(rows.scalars()), looked_at[-1]
 
 
 async def being_erased(connection: AsyncConnection, limit: int) -> list[Recording]:

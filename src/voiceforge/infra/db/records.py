@@ -46,6 +46,20 @@ class Retention:
     audio_s: float | None = None
     text_s: float | None = None
 
+    def shortened(self, wish: Retention | None) -> Retention:
+        """The shorter time of both, for each."""
+        if wish is None:
+            return self
+        return Retention(_shorter(self.audio_s, wish.audio_s), _shorter(self.text_s, wish.text_s))
+
+    def erase_audio_at(self, ended_at: float) -> float | None:
+        """Unix seconds; None: never."""
+        return None if self.audio_s is None else ended_at + self.audio_s
+
+    def erase_text_at(self, ended_at: float) -> float | None:
+        """Likewise."""
+        return None if self.text_s is None else ended_at + self.text_s
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -160,3 +174,7 @@ class JobFilter:
     model: str | None = None
     created_after: float | None = None
     created_before: float | None = None
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    return min((s for s in (one, other) if s is not None), default=None)

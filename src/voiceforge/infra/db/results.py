@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from voiceforge.infra.db import search_index
 from voiceforge.infra.db.records import Job
 from voiceforge.infra.db.tables import results as table
 
@@ -36,8 +37,11 @@ async def get(connection: AsyncConnection, tenant: str, job_id: str) -> bytes | 
     return None if found is None else bytes(found)
 
 
-async def forget(connection: AsyncConnection, job_id: str) -> None:
-    await connection.execute(delete(table).where(table.c.transcription_id == job_id))
+async def forget(connection: AsyncConnection, job_id: str, now: float) -> None:
+    """now: when; the search index is then to be cleared of its words, by whoever looks after that."""
+    gone = await connection.execute(delete(table).where(table.c.transcription_id == job_id))
+    if gone.rowcount:
+        await search_index.note_erased(connection, now)
 
 
 async def search(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -96,12 +96,18 @@ async def request_cancel(connection: AsyncConnection, job_id: str) -> None:
     await connection.execute(update(table).where(table.c.id == job_id).values(cancel_requested=True))
 
 
-async def end_waiting(connection: AsyncConnection, job_id: str, status: JobStatus, now: float) -> bool:
+async def end_waiting(connection: AsyncConnection, job: Job, status: JobStatus, now: float) -> bool:
     """A job that nobody works on ends without having been worked on; whether it was such a one."""
     done = await connection.execute(
         update(table)
-        .where(table.c.id == job_id, table.c.status == JobStatus.QUEUED)
-        .values(status=status, finished_at=now, cancel_requested=status == JobStatus.CANCELLED)
+        .where(table.c.id == job.id, table.c.status == JobStatus.QUEUED)
+        .values(
+            status=status,
+            finished_at=now,
+            cancel_requested=status == JobStatus.CANCELLED,
+            erase_audio_at=job.retention.erase_audio_at(now),
+            erase_text_at=job.retention.erase_text_at(now),
+        )
     )
     return done.rowcount == 1
 
@@ -124,6 +130,7 @@ async def queue_again(connection: AsyncConnection, job_id: str, now: float) -> b
             cancel_requested=False,
             erase_audio_at=None,
             erase_text_at=None,
+            text_erased_at=None,
         )
     )
     return done.rowcount == 1
@@ -136,6 +143,38 @@ async def set_recording(connection: AsyncConnection, job_id: str, recording_id: 
 async def forget(connection: AsyncConnection, job_id: str) -> None:
     """The row, its chunks, result and events."""
     await connection.execute(delete(table).where(table.c.id == job_id))
+
+
+async def text_due(connection: AsyncConnection, now: float, limit: int) -> list[Job]:
+    """Those whose text goes now by policy; nobody else changes them until the end of the transaction."""
+    return await _due(connection, table.c.erase_text_at, now, limit)
+
+
+async def audio_due(connection: AsyncConnection, now: float, limit: int) -> list[Job]:
+    """Likewise their audio."""
+    return await _due(connection, table.c.erase_audio_at, now, limit)
+
+
+async def _due(connection: AsyncConnection, at: ColumnElement[Any], now: float, limit: int) -> list[Job]:
+    rows = await connection.execute(
+        select(table).where(at <= now).order_by(at).limit(limit).with_for_update(skip_locked=True)
+    )
+    return [job_of(row) for row in rows]
+
+
+async def note_text_erased(connection: AsyncConnection, job_id: str, now: float) -> None:
+    await connection.execute(
+        update(table).where(table.c.id == job_id).values(erase_text_at=None, text_erased_at=now)
+    )
+
+
+async def note_audio_erased(connection: AsyncConnection, job_id: str, now: float) -> None:
+    """It refers to no recording any more."""
+    await connection.execute(
+        update(table)
+        .where(table.c.id == job_id)
+        .values(erase_audio_at=None, audio_erased_at=now, recording_id=None)
+    )
 
 
 async def refers_to(connection: AsyncConnection, recording_id: str) -> bool:
