@@ -84,7 +84,9 @@ class HttpServer:
     ) -> None:
         self._settings = settings
         self._jobs = jobs
-        self._services = services if jobs is None else replace(services, jobs=jobs.jobs)
+        self._services = services
+        if jobs is not None:
+            self._services = replace(services, jobs=jobs.jobs, webhooks=jobs.webhooks)
         self._stop = asyncio.Event()
         self.exit_code = 0
         self._gate = DrainGate(

@@ -11,6 +11,7 @@ from voiceforge.infra.db.database import Database, PoolSizes
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import Retention
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
+from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import url_fetcher
 from voiceforge.main.request_settings import temp_dir
@@ -22,6 +23,9 @@ from voiceforge.services.job_sweep import JobSweep, Workplace
 from voiceforge.services.job_workers import JobWorkers
 from voiceforge.services.jobs import Jobs
 from voiceforge.services.retention import RetentionSweep
+from voiceforge.services.webhook_delivery import DeliveryRules, WebhookDelivery
+from voiceforge.services.webhook_workers import WebhookWorkers
+from voiceforge.services.webhooks import Webhooks
 from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ _log = Logger(__name__)
 _OPENING = "the database of jobs is being opened"
 _BEHIND = "the database of jobs is not what this program needs: run `voiceforge db upgrade`"
 _AGAIN_AFTER_S = 2.0
+_SLACK_S = 30.0
+"""Beyond the time that sending an event may take, until whoever sends it is taken for dead."""
 
 
 def open_database(settings: Settings) -> Database:
@@ -54,14 +60,16 @@ def database_address(settings: Settings) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JobRoom:
-    """Everything about jobs in one process. workers: None where it leaves the work to others."""
+    """Everything about jobs in one process. workers, senders: None where it leaves the work to others."""
 
     settings: Settings
     jobs: Jobs
+    webhooks: Webhooks
     database: Database
     blobs: Blobs
     queue: EmbeddedQueue
     workers: JobWorkers | None
+    senders: WebhookWorkers | None
     chores: Chores
 
     async def run(self) -> None:
@@ -71,7 +79,7 @@ class JobRoom:
             await asyncio.sleep(_AGAIN_AFTER_S)
         self.database.refuse(None)
         async with asyncio.TaskGroup() as group:
-            for work in (self.workers, self.chores):
+            for work in (self.workers, self.senders, self.chores):
                 if work is not None:
                     group.create_task(work.run())
 
@@ -120,13 +128,19 @@ def build_jobs(settings: Settings, services: Services) -> JobRoom:
         max_attempts=wish.max_attempts,
         backoff_s=wish.retry_delay_s,
     )
-    news = JobNews()
+    news = JobNews(queue)
+    sender = HttpWebhookSender(
+        timeout_s=settings.webhooks.timeout_s, allow_hosts=settings.webhooks.allow_hosts
+    )
+    secret = settings.webhooks.callback_secret
+    webhooks = Webhooks(database=database, sender=sender, queue=queue, fixed_signer=secret is not None)
     jobs = Jobs(
         database=database,
         blobs=blobs,
         queue=queue,
         transcriptions=services.transcriptions,
         news=news,
+        check_callback=webhooks.check_callback,
         retention=Retention(settings.retention.audio_s, settings.retention.text_s),
     )
     retention = RetentionSweep(
@@ -150,4 +164,15 @@ def build_jobs(settings: Settings, services: Services) -> JobRoom:
     sweep = JobSweep(database=database, queue=queue, news=news, rules=rules, workplace=workplace)
     workers = JobWorkers(runner, queue, sweep, count=wish.workers) if wish.workers else None
     chores = Chores(database, retention.chores())
-    return JobRoom(settings, jobs, database, blobs, queue, workers, chores)
+    delivery = WebhookDelivery(
+        database=database,
+        sender=sender,
+        queue=queue,
+        workplace=workplace,
+        metrics=services.metrics,
+        rules=DeliveryRules(settings.webhooks.timeout_s + _SLACK_S, settings.webhooks.per_host),
+        callback_secret=secret.get_secret_value() if secret is not None else None,
+    )
+    count = settings.webhooks.workers
+    senders = WebhookWorkers(delivery, queue, count=count) if count else None
+    return JobRoom(settings, jobs, webhooks, database, blobs, queue, workers, senders, chores)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, Se
 from pydantic.fields import FieldInfo
 
 from voiceforge.infra.blobs.address import Encryption, parse_store_url
+from voiceforge.infra.webhooks.signing import key_of
 
 Profile = Literal["development", "staging", "production"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -462,6 +463,37 @@ class RetentionSettings(Section):
     )
 
 
+class WebhookSettings(Section):
+    """Telling other servers what became of a job."""
+
+    workers: int = Field(
+        default=16,
+        ge=0,
+        le=1000,
+        description="Events that each server process sends at a time; 0 leaves them to other processes.",
+    )
+    per_host: int = Field(default=4, ge=1, le=1000, description="Of them to one host.")
+    timeout_s: float = Field(
+        default=10.0, gt=0, le=60, description="A receiver that has not answered for so long is asked later."
+    )
+    allow_hosts: Names = Field(
+        default=(), description="Exact host names or addresses of receivers that may lie in private networks."
+    )
+    callback_secret: SecretStr | None = Field(
+        default=None,
+        examples=["whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxlLW9mLW9uZQ=="],
+        description="Signs what is sent to a request's `callback_url`; unset: a secret is made, which "
+        "`POST /v1/webhooks/callbacks/rotate` tells.",
+    )
+
+    @field_validator("callback_secret")
+    @classmethod
+    def _is_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            key_of(value.get_secret_value())
+        return value
+
+
 class FetchSettings(Section):
     """Fetching audio from a URL that a client names."""
 
@@ -537,8 +569,8 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     jobs: JobSettings = JobSettings()
     store: StoreSettings = StoreSettings()
-
     retention: RetentionSettings = RetentionSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     fetch: FetchSettings = FetchSettings()
     subtitles: SubtitleSettings = SubtitleSettings()
     log: LogSettings = LogSettings()

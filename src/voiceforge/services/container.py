@@ -14,11 +14,12 @@ from voiceforge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # it brings the database with it, which commands do not need
     from voiceforge.services.jobs import Jobs
+    from voiceforge.services.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """results: None where nothing is kept. jobs: None in processes that accept none."""
+    """results: None where nothing is kept. jobs, webhooks: None in processes that accept none."""
 
     transcriptions: Transcriptions
     models: Models
@@ -27,3 +28,4 @@ class Services:
     metrics: Metrics
     results: ResultCache | None = None
     jobs: Jobs | None = None
+    webhooks: Webhooks | None = None

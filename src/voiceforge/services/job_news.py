@@ -1,25 +1,34 @@
 """What happened to a job, written in the transaction in which it happened: whoever is told later is told of
-nothing that was undone, and of everything that was not."""
+nothing that was undone, and of everything that was not. What webhooks are to be told stands in the same
+transaction as a delivery for each of them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from voiceforge.infra.db import events
+from voiceforge.infra.db import deliveries, events, webhooks
+from voiceforge.infra.db.database import after_commit
 from voiceforge.infra.db.records import Job, JobError, JobStatus
+from voiceforge.infra.jobqueue.base import Lane, Task, TaskKind
+from voiceforge.services.webhook_events import host_of, new_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from voiceforge.infra.db.records import Event
+    from voiceforge.infra.jobqueue.base import JobQueue
+
 
 class JobNews:
     """Args:
-    job: as it was before; its status is told apart.
-    now: Unix seconds.
+    queue: told of deliveries once they are committed; None: they are found by those who look for them.
     """
+
+    def __init__(self, queue: JobQueue | None = None) -> None:
+        self._queue = queue
 
     async def status(
         self,
@@ -28,12 +37,29 @@ class JobNews:
         status: JobStatus,
         now: float,
         error: JobError | None = None,
+        duration_s: float | None = None,
     ) -> None:
-        """It is in this status now."""
+        """It is in this status now.
+
+        Args:
+            job: as it was before.
+            now: Unix seconds.
+            duration_s: of the audio, where that is known better by now.
+        """
         data: dict[str, Any] = {"id": job.id}
+        if status.is_final:
+            data |= {
+                "status": status,
+                "model": job.model,
+                "duration": duration_s if duration_s is not None else job.duration_s,
+                "metadata": dict(job.metadata),
+                "batch_id": job.batch_id,
+            }
         if error is not None:
             data["error"] = asdict(error)
-        await self._write(connection, job, f"transcription.{status}", data, now)
+        event = await self._write(connection, job, f"transcription.{status}", data, now)
+        if status.is_final:
+            await self._send(connection, job, event)
 
     async def chunk(
         self, connection: AsyncConnection, job: Job, number: int, start: float, end: float, now: float
@@ -44,5 +70,25 @@ class JobNews:
 
     async def _write(
         self, connection: AsyncConnection, job: Job, kind: str, data: Mapping[str, Any], now: float
-    ) -> None:
-        await events.add(connection, job.tenant, kind, data, now=now, transcription_id=job.id)
+    ) -> Event:
+        return await events.add(connection, job.tenant, kind, data, now=now, transcription_id=job.id)
+
+    async def _send(self, connection: AsyncConnection, job: Job, event: Event) -> None:
+        """One delivery for every webhook that wants it, and one for the job's own callback."""
+        told = await webhooks.listening(connection, job.tenant, event.type)
+        signer = next((one for one in told if one.url is None), None)
+        goals = [(one, one.url) for one in told if one.url is not None]
+        if job.callback_url is not None:
+            if signer is None:
+                signer = await webhooks.add_signer(
+                    connection, new_webhook(job.tenant, None, (), event.created_at)
+                )
+            if signer.enabled:
+                goals.append((signer, job.callback_url))
+        tasks = []
+        for webhook, url in goals:
+            delivery_id = await deliveries.add(connection, webhook, event, url, host_of(url))
+            tasks.append(Task(TaskKind.DELIVERY, delivery_id, Lane.MAINTENANCE))
+        if self._queue is not None and tasks:
+            queue = self._queue
+            after_commit(connection, lambda: queue.offer(tasks))

@@ -372,7 +372,7 @@ class _Attempt:
         )
         if not ended:
             raise _Lost
-        await self._r.news.status(connection, job, status, now, error)
+        await self._r.news.status(connection, job, status, now, error, done_s)
 
     async def _give_back(self, available_at: float, *, counted: bool, error: JobError | None) -> None:
         try:

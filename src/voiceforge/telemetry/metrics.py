@@ -35,6 +35,9 @@ _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 CacheOutcome = Literal["hit", "miss", "shared"]
 """shared: not kept yet, but the same work was in progress already."""
 
+WebhookOutcome = Literal["delivered", "retried", "failed"]
+"""retried: not taken, to be sent again; failed: not taken, and that was the last attempt."""
+
 MetricT = TypeVar("MetricT", Counter, Gauge, Histogram)
 
 
@@ -170,6 +173,20 @@ class Metrics:
             multiprocess_mode="livesum",
         )
 
+        self._webhooks = self._new(
+            Counter,
+            "webhook_deliveries",
+            "Attempts to deliver an event, by what came of them.",
+            ("outcome",),
+        )
+        self._webhooks_waiting = self._new(
+            Gauge,
+            "webhook_deliveries_waiting",
+            "Deliveries that are not over, in the whole database.",
+            (),
+            multiprocess_mode="livemax",
+        )
+
     def _new(
         self, kind: type[MetricT], name: str, meaning: str, labels: Sequence[str], **more: Any
     ) -> MetricT:
@@ -250,6 +267,16 @@ class Metrics:
     def cache_size(self, cache: str, *, entries: int, size_bytes: int) -> None:
         self._cache_entries.labels(cache).set(entries)
         self._cache_bytes.labels(cache).set(size_bytes)
+
+    # -- webhooks
+
+    def observe_webhook(self, outcome: WebhookOutcome) -> None:
+        """One attempt is over."""
+        self._webhooks.labels(outcome).inc()
+
+    def webhooks_waiting(self, count: int) -> None:
+        """`count` deliveries wait, for their first attempt or another."""
+        self._webhooks_waiting.set(count)
 
     # -- out
 

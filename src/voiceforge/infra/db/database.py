@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,20 +69,23 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Committed at the end of the block, undone where it raises.
+        """Committed at the end of the block, undone where it raises. Then comes what was asked for by
+        `after_commit`.
 
         Raises:
             Unavailable: the database does not answer; it may or may not have committed.
         """
+        afterwards: list[Callable[[], Awaitable[None]]] = []
         async with contextlib.AsyncExitStack() as stack:
             if self.is_sqlite:
                 await stack.enter_async_context(self._writing)
             connection = await stack.enter_async_context(self._connected())
             stack.enter_context(failures_told())
-            if self.is_sqlite:
-                connection = await connection.execution_options(writes=True)
+            connection = await connection.execution_options(writes=True, afterwards=afterwards)
             async with connection.begin():
                 yield connection
+        for act in afterwards:
+            await act()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -133,6 +136,11 @@ class Database:
             # A cancelled caller must not leave a connection in the middle of something to the next.
             with contextlib.suppress(Exception):
                 await asyncio.shield(connection.close())
+
+
+def after_commit(connection: AsyncConnection, act: Callable[[], Awaitable[None]]) -> None:
+    """Do this once the transaction of the connection is committed, and not if it never is."""
+    connection.sync_connection.get_execution_options()["afterwards"].append(act)  # type: ignore[union-attr]
 
 
 def database_url(url: str) -> URL:

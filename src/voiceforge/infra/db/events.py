@@ -37,6 +37,11 @@ async def add(
     return _event(added.one()._mapping)
 
 
+async def get(connection: AsyncConnection, event_id: str) -> Event | None:
+    row = (await connection.execute(select(table).where(table.c.id == event_id))).first()
+    return None if row is None else _event(row._mapping)
+
+
 async def of(
     connection: AsyncConnection, tenant: str, job_id: str, *, after: int, limit: int = 200
 ) -> list[Event]:

@@ -176,5 +176,74 @@ class JobFilter:
     created_before: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookSecret:
+    """secret: as `whsec_…`. until: signs no longer; None: for good."""
+
+    secret: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """url: None for the one that signs the callbacks of a tenant's requests. secrets: the newest first."""
+
+    id: str
+    tenant: str
+    url: str | None
+    event_types: tuple[str, ...]
+    secrets: tuple[WebhookSecret, ...]
+    enabled: bool
+    created_at: float
+
+
+class DeliveryStatus(StrEnum):
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempt:
+    """status: what the receiver answered; None: it did not. error: a code; None: it took it."""
+
+    at: float
+    status: int | None
+    error: str | None
+    took_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event on its way to one receiver. attempts: those that began since it was last to be sent anew.
+    available_at: of the next one; while `is_sending`, when whoever sends it is taken for dead."""
+
+    id: str
+    tenant: str
+    webhook_id: str
+    event_id: str
+    event_type: str
+    url: str
+    host: str
+    status: DeliveryStatus
+    attempts: int
+    available_at: float
+    is_sending: bool
+    log: tuple[DeliveryAttempt, ...]
+    created_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryClaim:
+    """A delivery that is ours to send until `until`; `token` proves it."""
+
+    delivery: Delivery
+    event: Event
+    webhook: Webhook
+    token: str
+    until: float
+
+
 def _shorter(one: float | None, other: float | None) -> float | None:
     return min((s for s in (one, other) if s is not None), default=None)

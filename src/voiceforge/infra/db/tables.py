@@ -186,6 +186,7 @@ webhooks = Table(
     Column("enabled", Boolean, nullable=False),
     Column("created_at", Double, nullable=False),
     Index("ix_webhooks_newest", "tenant", "id"),
+    Index("ix_webhooks_callbacks", "tenant", unique=True, **_where("url IS NULL")),
 )
 
 deliveries = Table(
@@ -196,12 +197,15 @@ deliveries = Table(
     Column("webhook_id", ID, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
     Column("event_id", ID, ForeignKey("events.id", ondelete="CASCADE"), nullable=False),
     Column("url", Text, nullable=False),
+    # Of the URL, with its port: so that a slow one is not asked too much at a time.
+    Column("host", String(300), nullable=False),
     # "waiting", "delivered" or "failed".
     Column("status", String(12), nullable=False),
     Column("attempts", SmallInteger, nullable=False),
+    # While somebody sends it: when that is not believed any more.
     Column("available_at", Double, nullable=False),
     Column("lease_token", String(40)),
-    Column("lease_until", Double),
+    Column("worker", String(120)),
     # Of each attempt: [{"at", "status", "error", "took_s"}]
     Column("log", DOCUMENT, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -209,6 +213,7 @@ deliveries = Table(
     UniqueConstraint("webhook_id", "event_id", "url"),
     Index("ix_deliveries_newest", "tenant", "webhook_id", "id"),
     Index("ix_deliveries_waiting", "available_at", **_where("status = 'waiting'")),
+    Index("ix_deliveries_leased", "id", **_where("lease_token IS NOT NULL")),
     Index("ix_deliveries_of_event", "event_id"),
 )
 

@@ -122,6 +122,21 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Raises: UrlRefused: the name has an address we do not go to; besides httpcore's own errors."""
+        addresses = await self.addresses(host, port)
+        for address in addresses[:-1]:
+            try:
+                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def addresses(self, host: str, port: int) -> Sequence[str]:
+        """Where the name leads now, at least one.
+
+        Raises:
+            UrlRefused: it has an address we do not go to.
+            httpcore.ConnectError: it has none.
+        """
         try:
             addresses = await self._resolver(host, port)
         except (OSError, UnicodeError) as error:
@@ -131,12 +146,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         # One bad address is enough: a name that mixes them is made for guards that look at the first only.
         if not self._allowed(host, port) and not all(map(is_public, addresses)):
             raise UrlRefused(f"{host} is not on the public internet", field="url")
-        for address in addresses[:-1]:
-            try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+        return addresses
 
     async def connect_unix_socket(
         self,

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ import httpx
 
 from voiceforge.errors import DeadlineExceeded, UploadTooLarge, UpstreamFailed, UrlRefused
 from voiceforge.infra.fetch.base import Fetched
+from voiceforge.infra.fetch.failures import failures_told
 from voiceforge.infra.fetch.guard import GuardedBackend, Resolver, check_url, resolve
 
 CONNECT_TIMEOUT_S = 10.0
@@ -103,7 +104,7 @@ class HttpFetcher:
             "Accept-Encoding": "identity",
             "Connection": "close",
         }
-        with _mapped(url.host):
+        with failures_told(url.host):
             async with (
                 httpcore.AsyncConnectionPool(ssl_context=context, network_backend=self._backend) as pool,
                 pool.stream("GET", core_url, headers=headers, extensions={"timeout": timeouts}) as response,
@@ -198,16 +199,3 @@ def _decoder(encoding: str, host: str) -> _Identity | _Inflate:
     if name in ("gzip", "x-gzip", "deflate"):
         return _Inflate(host)
     raise UpstreamFailed(f"{host} sent content in an encoding we did not ask for", field="url")
-
-
-@contextmanager
-def _mapped(host: str) -> Iterator[None]:
-    """httpcore's errors as ours."""
-    try:
-        yield
-    except httpcore.TimeoutException as error:
-        raise DeadlineExceeded(f"{host} kept silent for too long", field="url") from error
-    except httpcore.ConnectError as error:
-        raise UpstreamFailed(f"{host} could not be reached", field="url") from error
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
-        raise UpstreamFailed(f"{host} broke off ({type(error).__name__})", field="url") from error

@@ -83,6 +83,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_webhooks"),
     )
     op.create_index("ix_webhooks_newest", "webhooks", ["tenant", "id"], unique=False)
+    op.create_index("ix_webhooks_callbacks", "webhooks", ["tenant"], unique=True, **_where("url IS NULL"))
     op.create_table(
         "transcriptions",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -212,11 +213,12 @@ def upgrade() -> None:
         sa.Column("webhook_id", sa.String(length=40), nullable=False),
         sa.Column("event_id", sa.String(length=40), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("host", sa.String(length=300), nullable=False),
         sa.Column("status", sa.String(length=12), nullable=False),
         sa.Column("attempts", sa.SmallInteger(), nullable=False),
         sa.Column("available_at", sa.Double(), nullable=False),
         sa.Column("lease_token", sa.String(length=40), nullable=True),
-        sa.Column("lease_until", sa.Double(), nullable=True),
+        sa.Column("worker", sa.String(length=120), nullable=True),
         sa.Column("log", DOCUMENT, nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("finished_at", sa.Double(), nullable=True),
@@ -231,6 +233,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_deliveries_newest", "deliveries", ["tenant", "webhook_id", "id"], unique=False)
     op.create_index("ix_deliveries_of_event", "deliveries", ["event_id"], unique=False)
+    op.create_index(
+        "ix_deliveries_leased", "deliveries", ["id"], unique=False, **_where("lease_token IS NOT NULL")
+    )
     op.create_index(
         "ix_deliveries_waiting", "deliveries", ["available_at"], unique=False, **_where("status = 'waiting'")
     )
@@ -251,6 +256,7 @@ def downgrade() -> None:
     else:
         op.execute("DROP INDEX ix_results_search")
     op.drop_index("ix_deliveries_waiting", table_name="deliveries")
+    op.drop_index("ix_deliveries_leased", table_name="deliveries")
     op.drop_index("ix_deliveries_of_event", table_name="deliveries")
     op.drop_index("ix_deliveries_newest", table_name="deliveries")
     op.drop_table("deliveries")
@@ -268,6 +274,7 @@ def downgrade() -> None:
     op.drop_index("ix_transcriptions_by_recording", table_name="transcriptions")
     op.drop_index("ix_transcriptions_by_batch", table_name="transcriptions")
     op.drop_table("transcriptions")
+    op.drop_index("ix_webhooks_callbacks", table_name="webhooks")
     op.drop_index("ix_webhooks_newest", table_name="webhooks")
     op.drop_table("webhooks")
     op.drop_index("ix_recordings_erasing", table_name="recordings")
