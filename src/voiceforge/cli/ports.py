@@ -77,10 +77,19 @@ class Schema(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerWish:
+    """lanes: whose jobs; none: all. at_once: None: as the settings say."""
+
+    lanes: tuple[str, ...] = ()
+    at_once: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
     """
     workshop: builds the services and closes them again.
     serve: runs the server until it is told to stop; `on_listening` gets its address once it answers.
+    worker: works on jobs until it is told to stop; the last argument is called once it is there for them.
     schema: of the database that the settings name.
     All of them raise ConfigurationError where the settings cannot work.
     """
@@ -88,6 +97,7 @@ class Ports:
     version: Callable[[], str]
     workshop: Callable[[Choices], AbstractContextManager[Workshop]]
     serve: Callable[[Choices, Callable[[Listening], None]], None]
+    worker: Callable[[Choices, WorkerWish, Callable[[], None]], None]
     doctor: Callable[[Choices], Doctor]
     setting_rows: Callable[[Choices], Sequence[SettingRow]]
     example_config: Callable[[], str]

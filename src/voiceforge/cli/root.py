@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "transcribe": "voiceforge.cli.transcribe",
         "serve": "voiceforge.cli.serve",
+        "worker": "voiceforge.cli.worker",
         "models": "voiceforge.cli.models",
         "doctor": "voiceforge.cli.doctor",
         "bench": "voiceforge.cli.bench",

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from voiceforge.cli.ports import Choices, Listening, Ports, Schema, SettingRow, Workshop
+from voiceforge.cli.ports import Choices, Listening, Ports, Schema, SettingRow, WorkerWish, Workshop
 from voiceforge.cli.root import root
 from voiceforge.main import quick_start
 
@@ -27,6 +27,7 @@ def main() -> None:
             version=_version,
             workshop=_workshop,
             serve=_serve,
+            worker=_worker,
             doctor=_doctor,
             setting_rows=_setting_rows,
             example_config=_example_config,
@@ -80,6 +81,21 @@ def _serve(choices: Choices, on_listening: Callable[[Listening], None]) -> None:
     from voiceforge.main.serve import serve
 
     serve(_load(choices).settings, version=_version(), on_listening=on_listening)
+
+
+def _worker(choices: Choices, wish: WorkerWish, on_ready: Callable[[], None]) -> None:
+    from voiceforge.errors import DependencyMissing
+
+    settings = _load(choices).settings
+    try:
+        from voiceforge.main.worker import work
+    except ModuleNotFoundError as error:
+        if error.name not in ("celery", "kombu"):
+            raise
+        raise DependencyMissing(
+            "`voiceforge worker` needs Celery. Run: pip install 'voiceforge[celery]'"
+        ) from None
+    work(settings, version=_version(), lanes=wish.lanes, at_once=wish.at_once, on_ready=on_ready)
 
 
 def _doctor(choices: Choices) -> Doctor:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voiceforge.errors import VoiceForgeError
+from voiceforge.errors import DependencyMissing, VoiceForgeError
 from voiceforge.infra.db.database import Database, PoolSizes
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import Retention
@@ -15,8 +15,8 @@ from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import url_fetcher
 from voiceforge.main.request_settings import temp_dir
-from voiceforge.main.settings import Settings
-from voiceforge.services.chores import Chores
+from voiceforge.main.settings import JOBS_AT_ONCE, Settings
+from voiceforge.services.chores import Chore, Chores
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_runner import JobRunner, RunRules
 from voiceforge.services.job_sweep import JobSweep, Workplace
@@ -30,7 +30,9 @@ from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from voiceforge.infra.blobs.base import Blobs
+    from voiceforge.infra.jobqueue.base import JobQueue
     from voiceforge.services.container import Services
+    from voiceforge.telemetry.metrics import Metrics
 
 _log = Logger(__name__)
 
@@ -39,6 +41,8 @@ _BEHIND = "the database of jobs is not what this program needs: run `voiceforge 
 _AGAIN_AFTER_S = 2.0
 _SLACK_S = 30.0
 """Beyond the time that sending an event may take, until whoever sends it is taken for dead."""
+_SWEEP_EVERY_S = 2.0
+_SWEEP_LEASE_S = 10.0
 
 
 def open_database(settings: Settings) -> Database:
@@ -67,17 +71,27 @@ class JobRoom:
     webhooks: Webhooks
     database: Database
     blobs: Blobs
-    queue: EmbeddedQueue
+    queue: JobQueue
+    runner: JobRunner
+    sweep: JobSweep
     workers: JobWorkers | None
     senders: WebhookWorkers | None
     chores: Chores
 
     async def run(self) -> None:
         """Bring the database up to date, then work, until cancelled."""
+        await self.open()
+        await self.work()
+
+    async def open(self) -> None:
+        """Until the database can be used."""
         self.database.refuse(_OPENING)
         while not await self._usable():  # noqa: ASYNC110 - nothing would tell us
             await asyncio.sleep(_AGAIN_AFTER_S)
         self.database.refuse(None)
+
+    async def work(self) -> None:
+        """Until cancelled: on jobs, where this process does, and in turn at what comes round."""
         async with asyncio.TaskGroup() as group:
             for work in (self.workers, self.senders, self.chores):
                 if work is not None:
@@ -109,18 +123,21 @@ class JobRoom:
         await self.database.close()
 
 
-def build_jobs(settings: Settings, services: Services) -> JobRoom:
+def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool = False) -> JobRoom:
     """Nothing is opened yet.
+
+    Args:
+        told_by_broker: this process takes its jobs from there, and does not look for any.
 
     Raises:
         InvalidRequest, DependencyMissing
     """
-    database, blobs, queue = (
-        open_database(settings),
-        open_blobs(settings),
-        EmbeddedQueue(),
-    )
+    database, blobs = open_database(settings), open_blobs(settings)
     database.refuse(_OPENING)
+    # Of webhooks only this process is told: others look, and a slow receiver shall not keep a worker of jobs.
+    bell = EmbeddedQueue()
+    broker = settings.jobs.broker_url
+    queue = bell if broker is None else _celery(broker.get_secret_value(), services.metrics)
     wish = settings.jobs
     rules = RunRules(
         lease_s=wish.lease_s,
@@ -128,12 +145,12 @@ def build_jobs(settings: Settings, services: Services) -> JobRoom:
         max_attempts=wish.max_attempts,
         backoff_s=wish.retry_delay_s,
     )
-    news = JobNews(queue)
+    news = JobNews(bell)
     sender = HttpWebhookSender(
         timeout_s=settings.webhooks.timeout_s, allow_hosts=settings.webhooks.allow_hosts
     )
     secret = settings.webhooks.callback_secret
-    webhooks = Webhooks(database=database, sender=sender, queue=queue, fixed_signer=secret is not None)
+    webhooks = Webhooks(database=database, sender=sender, queue=bell, fixed_signer=secret is not None)
     jobs = Jobs(
         database=database,
         blobs=blobs,
@@ -162,17 +179,31 @@ def build_jobs(settings: Settings, services: Services) -> JobRoom:
         rules=rules,
     )
     sweep = JobSweep(database=database, queue=queue, news=news, rules=rules, workplace=workplace)
-    workers = JobWorkers(runner, queue, sweep, count=wish.workers) if wish.workers else None
-    chores = Chores(database, retention.chores())
+    at_once = wish.workers
+    if at_once is None:
+        at_once = JOBS_AT_ONCE if broker is None else 0
+    workers = JobWorkers(runner, bell, sweep, count=at_once) if at_once and not told_by_broker else None
+    lost = Chore("lost_jobs", _SWEEP_EVERY_S, sweep.run, lease_s=_SWEEP_LEASE_S)
+    chores = Chores(database, [*retention.chores(), *([lost] if broker is not None else [])])
     delivery = WebhookDelivery(
         database=database,
         sender=sender,
-        queue=queue,
+        queue=bell,
         workplace=workplace,
         metrics=services.metrics,
         rules=DeliveryRules(settings.webhooks.timeout_s + _SLACK_S, settings.webhooks.per_host),
         callback_secret=secret.get_secret_value() if secret is not None else None,
     )
     count = settings.webhooks.workers
-    senders = WebhookWorkers(delivery, queue, count=count) if count else None
-    return JobRoom(settings, jobs, webhooks, database, blobs, queue, workers, senders, chores)
+    senders = WebhookWorkers(delivery, bell, count=count) if count else None
+    return JobRoom(settings, jobs, webhooks, database, blobs, queue, runner, sweep, workers, senders, chores)
+
+
+def _celery(broker_url: str, metrics: Metrics) -> JobQueue:
+    try:
+        from voiceforge.infra.jobqueue.celery import CeleryQueue, celery_app
+    except ImportError:
+        raise DependencyMissing(
+            "jobs.broker_url needs Celery. Run: pip install 'voiceforge[celery]'"
+        ) from None
+    return CeleryQueue(celery_app(broker_url), metrics)

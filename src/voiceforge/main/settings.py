@@ -303,6 +303,11 @@ class CacheSettings(Section):
         return value
 
 
+JOBS_AT_ONCE = 4
+"""In a process that works on jobs, where nothing else is said."""
+_BROKERS = ("redis", "rediss", "amqp", "amqps")
+
+
 class DatabaseSettings(Section):
     """Where jobs and their results stand."""
 
@@ -333,11 +338,19 @@ class DatabaseSettings(Section):
 class JobSettings(Section):
     """Transcriptions that are worked on in their own time."""
 
-    workers: int = Field(
-        default=4,
+    workers: int | None = Field(
+        default=None,
         ge=0,
         le=256,
-        description="Jobs that each server process works on at a time; 0 leaves them to other processes.",
+        examples=[4],
+        description="Jobs that each process works on at a time; 0 leaves them to other processes. Unset: 4, "
+        "but none in `voiceforge serve` where `jobs.broker_url` is set.",
+    )
+    broker_url: SecretStr | None = Field(
+        default=None,
+        examples=["redis://:password@redis.example:6379/1"],
+        description="Redis or RabbitMQ (amqp://) that tells `voiceforge worker` processes of jobs; unset: "
+        "the server works on them itself.",
     )
     lease_s: float = Field(
         default=30.0,
@@ -359,6 +372,15 @@ class JobSettings(Section):
         le=3600,
         description="Before the second attempt; doubled for each further one, up to ten minutes.",
     )
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parts = urlsplit(value.get_secret_value())
+            if parts.scheme not in _BROKERS or not parts.hostname:
+                raise ValueError("should be a redis://, rediss://, amqp:// or amqps:// address")
+        return value
 
 
 class StoreSettings(Section):

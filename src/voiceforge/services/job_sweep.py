@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from voiceforge.infra.db import leases
+from voiceforge.infra.db import leases, line
 from voiceforge.infra.db.database import Database
-from voiceforge.infra.db.records import Claim, JobError, JobStatus
+from voiceforge.infra.db.records import Claim, Job, JobError, JobStatus, Rank
 from voiceforge.infra.jobqueue.base import JobQueue
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_runner import RunRules
-from voiceforge.services.jobs import task_of
+from voiceforge.services.jobs import lane_of, task_of
 from voiceforge.telemetry.logger import Logger
 
 _log = Logger(__name__)
 
 _MOST_LOOKED_AT = 1000
+_PATIENCE_S = 5.0
+"""From telling workers of a job until one may be expected to have taken it, or the queue to hold it."""
+_ENOUGH_TOLD = 1000
+"""While a lane of the queue holds so many tasks, nobody looks for lost ones."""
 _LOST = JobError(
     "internal",
     "worker_lost",
@@ -94,8 +98,31 @@ class JobSweep:
                 lost = claim.lease_until < now or self._workplace.saw_die(claim.job.worker)
                 if lost and await self._take_back(connection, claim, now):
                     back.append(claim.job)
-        await self._queue.offer([task_of(job) for job in back])
+        await self._tell(back, now)
         return bool(back)
+
+    async def _tell(self, back: Sequence[Job], now: float) -> None:
+        """Tell workers of these, of jobs that became due, and of those that the queue has lost: of a lane in
+        which more jobs wait than it holds tasks, all, since nobody knows which. What is told twice is taken
+        once."""
+        held = await self._queue.held()
+        if held is None:
+            await self._queue.offer([task_of(job) for job in back])
+            return
+        async with self._database.reading() as connection:
+            # Those that are back are among them.
+            jobs = await line.newly_due(connection, now, _MOST_LOOKED_AT)
+            for lane, tasks in held.items():
+                ranks = [rank for rank in Rank if lane_of(rank) is lane]
+                if not ranks or tasks >= _ENOUGH_TOLD:
+                    continue
+                waiting = await line.told_before(connection, ranks, now, now - _PATIENCE_S, _MOST_LOOKED_AT)
+                if len(waiting) > tasks:
+                    _log.warning("queue has lost tasks", lane=lane, jobs=len(waiting), tasks=tasks)
+                    jobs += waiting
+        if jobs and await self._queue.offer([task_of(job) for job in jobs]):
+            async with self._database.transaction() as connection:
+                await line.set_told(connection, [job.id for job in jobs], now)
 
     async def _take_back(self, connection: AsyncConnection, claim: Claim, now: float) -> bool:
         """Whether it waits again now."""

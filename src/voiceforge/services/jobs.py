@@ -437,8 +437,11 @@ def _with_recording(new: NewJob, recording_id: str) -> NewJob:
 
 def task_of(job: Job) -> Task:
     """How the queue is told of a job."""
-    lane = Lane.INTERACTIVE if job.rank is Rank.HIGH else Lane.BULK
-    return Task(TaskKind.TRANSCRIPTION, job.id, lane, priority=3 * int(job.rank))
+    return Task(TaskKind.TRANSCRIPTION, job.id, lane_of(job.rank), priority=3 * int(job.rank))
+
+
+def lane_of(rank: Rank) -> Lane:
+    return Lane.INTERACTIVE if rank is Rank.HIGH else Lane.BULK
 
 
 def view_of(

@@ -186,6 +186,16 @@ class Metrics:
             (),
             multiprocess_mode="livemax",
         )
+        self._untold = self._new(
+            Counter, "job_offers_failed", "Jobs that workers could not be told of; they are told later.", ()
+        )
+        self._queue_available = self._new(
+            Gauge,
+            "job_queue_available",
+            "0 while the broker cannot be reached.",
+            (),
+            multiprocess_mode="livemin",
+        )
 
     def _new(
         self, kind: type[MetricT], name: str, meaning: str, labels: Sequence[str], **more: Any
@@ -277,6 +287,16 @@ class Metrics:
     def webhooks_waiting(self, count: int) -> None:
         """`count` deliveries wait, for their first attempt or another."""
         self._webhooks_waiting.set(count)
+
+    # -- jobs
+
+    def observe_untold(self, tasks: int) -> None:
+        """So many jobs could not be told to workers."""
+        self._untold.inc(tasks)
+
+    def queue_available(self, available: bool) -> None:
+        """Whether workers can be told of jobs."""
+        self._queue_available.set(available)
 
     # -- out
 

@@ -10,7 +10,7 @@ from typing import cast
 
 from click.testing import CliRunner, Result
 
-from voiceforge.cli.ports import Choices, Listening, Ports, Schema, Workshop
+from voiceforge.cli.ports import Choices, Listening, Ports, Schema, WorkerWish, Workshop
 from voiceforge.cli.root import root
 from voiceforge.errors import ModelNotInstalled, VoiceForgeError
 from voiceforge.infra.modelstore.base import InstalledModel, ModelFiles, ModelStore, OnProgress, PullProgress
@@ -113,6 +113,7 @@ class Cli:
     doctor: ScriptedDoctor = field(default_factory=ScriptedDoctor)
     rows: list[Row] = field(default_factory=list)
     choices: list[Choices] = field(default_factory=list)
+    worker_wishes: list[WorkerWish] = field(default_factory=list)
     workshop_error: Exception | None = None
     serve_error: Exception | None = None
     closed: int = 0
@@ -127,6 +128,7 @@ class Cli:
             version=lambda: "1.2.3",
             workshop=self._workshop,
             serve=self._serve,
+            worker=self._worker,
             doctor=self._doctor,
             setting_rows=self._setting_rows,
             example_config=lambda: "# an example\n",
@@ -160,6 +162,11 @@ class Cli:
         if self.serve_error is not None:
             raise self.serve_error
         on_listening(Listening("http://127.0.0.1:8000", "fake", protected=False))
+
+    def _worker(self, choices: Choices, wish: WorkerWish, on_ready: Callable[[], None]) -> None:
+        self.choices.append(choices)
+        self.worker_wishes.append(wish)
+        on_ready()
 
     def _doctor(self, choices: Choices) -> Doctor:
         return cast(Doctor, self.doctor)

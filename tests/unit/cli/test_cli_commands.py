@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from voiceforge.cli.ports import WorkerWish
 from voiceforge.cli.root import COMMANDS
 from voiceforge.errors import Conflict, UpstreamFailed
 from voiceforge.services.doctor import Finding
@@ -242,3 +243,17 @@ class TestBench:
         result = cli.run("bench", tmp_path / "none.jsonl")
         assert result.exit_code == 2
         assert result.stderr.startswith("voiceforge: cannot read the manifest")
+
+
+def test_worker_passes_its_wishes_on_and_says_when_it_is_there(cli: Cli) -> None:
+    plain = cli.run("worker")
+    assert (plain.exit_code, plain.output) == (0, "VoiceForge works on jobs\n")
+    assert cli.run("worker", "--lanes", "interactive, bulk", "--concurrency", "2").exit_code == 0
+    assert cli.worker_wishes == [WorkerWish(), WorkerWish(("interactive", "bulk"), 2)]
+
+
+def test_worker_knows_its_lanes(cli: Cli) -> None:
+    answer = cli.run("worker", "--lanes", "bulk,urgent")
+    assert answer.exit_code == 2
+    assert "no lane 'urgent'; choose from interactive, bulk, training, maintenance" in answer.output
+    assert cli.worker_wishes == []

@@ -6,7 +6,7 @@ the queue again of those that nobody took.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -39,8 +39,16 @@ class Task:
 
 
 class JobQueue(Protocol):
-    async def offer(self, tasks: Sequence[Task]) -> None:
-        """Tell workers. Never raises for a queue that is away: it is told again later."""
+    """Belongs to one event loop."""
+
+    async def offer(self, tasks: Sequence[Task]) -> bool:
+        """Tell workers; whether they were told, as far as one can know. Never raises for a queue that is
+        away, and does not wait long for it: whoever looks after the jobs tells it again later."""
+        ...
+
+    async def held(self) -> Mapping[Lane, int] | None:
+        """How many tasks it holds that no worker has yet. None: it cannot be asked now, or it holds none but
+        rings a bell."""
         ...
 
     async def close(self) -> None: ...

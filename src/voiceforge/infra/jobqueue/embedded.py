@@ -15,10 +15,14 @@ class EmbeddedQueue:
     def __init__(self) -> None:
         self._waiting: set[asyncio.Event] = set()
 
-    async def offer(self, tasks: Sequence[Task]) -> None:
+    async def offer(self, tasks: Sequence[Task]) -> bool:
         if tasks:
             for bell in self._waiting:
                 bell.set()
+        return True
+
+    async def held(self) -> None:
+        return None
 
     async def wait(self, timeout_s: float) -> None:
         """Until something was offered, or for so long."""
