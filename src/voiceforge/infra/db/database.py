@@ -75,7 +75,7 @@ class Database:
         Raises:
             Unavailable: the database does not answer; it may or may not have committed.
         """
-        afterwards: list[Callable[[], Awaitable[None]]] = []
+        afterwards: list[Callable[[], Awaitable[object]]] = []
         async with contextlib.AsyncExitStack() as stack:
             if self.is_sqlite:
                 await stack.enter_async_context(self._writing)
@@ -138,7 +138,7 @@ class Database:
                 await asyncio.shield(connection.close())
 
 
-def after_commit(connection: AsyncConnection, act: Callable[[], Awaitable[None]]) -> None:
+def after_commit(connection: AsyncConnection, act: Callable[[], Awaitable[object]]) -> None:
     """Do this once the transaction of the connection is committed, and not if it never is."""
     connection.sync_connection.get_execution_options()["afterwards"].append(act)  # type: ignore[union-attr]
 
