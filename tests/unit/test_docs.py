@@ -19,6 +19,7 @@ from voiceforge.api.openai_compat.errors import STATUSES as OPENAI_STATUSES
 from voiceforge.api.openai_compat.schemas import TranscriptionFields
 from voiceforge.cli.root import root
 from voiceforge.main.build import build
+from voiceforge.main.jobs import build_jobs
 from voiceforge.main.settings import OPENAI_MODEL_IDS, Settings
 from voiceforge.speech.engines.catalog import CATALOG
 from voiceforge.speech.formats import FORMATS
@@ -85,9 +86,11 @@ def test_the_documented_options_exist() -> None:
 
 
 def test_every_route_is_documented(tmp_path: Path) -> None:
-    services = build(Settings(data_dir=tmp_path), version="0")
+    settings = Settings(data_dir=tmp_path)
+    services = build(settings, version="0")
     try:
-        schema = create_app(services, HttpConfig(temp_dir=tmp_path, version="0")).openapi()
+        furnished = build_jobs(settings, services).furnish(services)
+        schema = create_app(furnished, HttpConfig(temp_dir=tmp_path, version="0")).openapi()
     finally:
         services.transcriptions.close()
     text = page("rest.md")

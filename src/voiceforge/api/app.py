@@ -17,9 +17,9 @@ from voiceforge.api.http.errors import ErrorBoundary, ErrorReplies, install_hand
 from voiceforge.api.http.observe import Observe
 from voiceforge.api.http.request_id import RequestIds
 from voiceforge.api.http.temp_files import TempFiles
+from voiceforge.api.native import jobs, system
 from voiceforge.api.native import models as native_models
 from voiceforge.api.native import routes as native
-from voiceforge.api.native import system
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.openai_compat import models as openai_models
 from voiceforge.api.openai_compat import routes as openai
@@ -50,6 +50,8 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     )
     install_handlers(app, replies)
     app.open_doors(native.router(services, config))
+    if services.jobs is not None:
+        app.include_router(jobs.router(services, config))
     app.include_router(native_models.router(services))
     app.include_router(system.router(services, config))
     app.include_router(openai_models.router(services.models))

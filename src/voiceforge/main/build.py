@@ -260,6 +260,17 @@ def url_fetcher(settings: Settings) -> Callable[[], Fetcher] | None:
     return (lambda: _fetcher(settings)) if settings.features.url_input else None
 
 
+async def check_url(settings: Settings, url: str) -> None:
+    """Refuse early what the fetcher would refuse.
+
+    Raises:
+        UrlRefused
+    """
+    from voiceforge.infra.fetch.guard import check_destination
+
+    await check_destination(url, allow_hosts=settings.fetch.allow_hosts)
+
+
 def _fetcher(settings: Settings) -> Fetcher:
     from voiceforge.infra.fetch.http import HttpFetcher
 

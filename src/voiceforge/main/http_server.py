@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -84,9 +83,7 @@ class HttpServer:
     ) -> None:
         self._settings = settings
         self._jobs = jobs
-        self._services = services
-        if jobs is not None:
-            self._services = replace(services, jobs=jobs.jobs, webhooks=jobs.webhooks)
+        self._services = services if jobs is None else jobs.furnish(services)
         self._stop = asyncio.Event()
         self.exit_code = 0
         self._gate = DrainGate(

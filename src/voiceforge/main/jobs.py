@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from voiceforge.errors import DependencyMissing, VoiceForgeError
@@ -13,13 +14,14 @@ from voiceforge.infra.db.records import Retention
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.main.blob_store import open_blobs
-from voiceforge.main.build import url_fetcher
+from voiceforge.main.build import check_url, url_fetcher
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import JOBS_AT_ONCE, Settings
 from voiceforge.services.chores import Chore, Chores
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_runner import JobRunner, RunRules
 from voiceforge.services.job_sweep import JobSweep, Workplace
+from voiceforge.services.job_watch import JobWatch
 from voiceforge.services.job_workers import JobWorkers
 from voiceforge.services.jobs import Jobs
 from voiceforge.services.retention import RetentionSweep
@@ -77,6 +79,11 @@ class JobRoom:
     workers: JobWorkers | None
     senders: WebhookWorkers | None
     chores: Chores
+
+    def furnish(self, services: Services) -> Services:
+        """The same ones, and those of jobs."""
+        watch = JobWatch(self.database, self.jobs)
+        return replace(services, jobs=self.jobs, job_watch=watch, webhooks=self.webhooks)
 
     async def run(self) -> None:
         """Bring the database up to date, then work, until cancelled."""
@@ -157,6 +164,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         queue=queue,
         transcriptions=services.transcriptions,
         news=news,
+        check_url=partial(check_url, settings),
         check_callback=webhooks.check_callback,
         retention=Retention(settings.retention.audio_s, settings.retention.text_s),
     )

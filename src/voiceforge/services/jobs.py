@@ -24,6 +24,7 @@ from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import (
     Event,
     Job,
+    JobError,
     JobFilter,
     JobStatus,
     NewJob,
@@ -48,12 +49,31 @@ from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript.types import Transcript
 from voiceforge.telemetry.logger import Logger
 
+# What callers of this module need of the records below it.
+__all__ = [
+    "Event",
+    "Found",
+    "Job",
+    "JobError",
+    "JobFilter",
+    "JobRequest",
+    "JobStatus",
+    "JobView",
+    "Jobs",
+    "Rank",
+    "Retention",
+    "Submitted",
+    "task_of",
+    "view_of",
+]
+
 _log = Logger(__name__)
 
 AUDIO_PREFIX = "audio"
 """Below it stand the blobs of recordings, by the recordings' ids."""
 _LOOK_EVERY_S = 0.5
-_MOST_LISTED = 100
+# One more than a page has, which tells whether there is another.
+_MOST_LISTED = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +118,17 @@ class JobView:
 class Found:
     """A transcription whose text holds what was looked for; excerpt: with « and » around it."""
 
-    job: Job
+    view: JobView
     excerpt: str
+
+    @property
+    def job(self) -> Job:
+        return self.view.job
 
 
 class Jobs:
     """Args:
+    check_url: raises UrlRefused for a recording's address that we do not fetch from.
     check_callback: raises UrlRefused for an address that we do not call; None: nobody is called.
     retention: of those whose request wishes no shorter one.
     clock: Unix seconds.
@@ -117,6 +142,7 @@ class Jobs:
         queue: JobQueue,
         transcriptions: Transcriptions,
         news: JobNews,
+        check_url: Callable[[str], Awaitable[None]] | None = None,
         check_callback: Callable[[str], Awaitable[None]] | None = None,
         retention: Retention = Retention(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.time,
@@ -126,6 +152,7 @@ class Jobs:
         self._queue = queue
         self._transcriptions = transcriptions
         self._news = news
+        self._check_url = check_url
         self._check_callback = check_callback
         self._retention = retention
         self._clock = clock
@@ -146,6 +173,8 @@ class Jobs:
                 raise InvalidRequest("callbacks are switched off on this server", field="callback_url")
             await self._check_callback(request.callback_url)
         source = request.source
+        if isinstance(source, UrlSource) and self._check_url is not None:
+            await self._check_url(source.url)
         sha256 = None if isinstance(source, UrlSource) else await _digest(source)
         new = self._new(request, model, sha256)
         earlier = await self._earlier(new)
@@ -281,18 +310,27 @@ class Jobs:
         transcript = None if data is None else await asyncio.to_thread(self._codec.unpack, job_id, data)
         return view_of(job, self._clock(), ahead, transcript)
 
-    async def transcript(self, tenant: str, job_id: str) -> Transcript:
-        """
+    async def completed(self, tenant: str, job_id: str) -> JobView:
+        """One with its transcript.
+
         Raises:
             NotFound: there is no such transcription, or its text was erased.
             Conflict: it is not completed.
         """
         view = await self.show(tenant, job_id)
         if view.transcript is not None:
-            return view.transcript
+            return view
         if view.job.status is JobStatus.COMPLETED:
             raise NotFound("the text of this transcription was erased")
         raise Conflict(f"this transcription is {view.job.status}; only a completed one has a result")
+
+    async def transcript(self, tenant: str, job_id: str) -> Transcript:
+        """
+        Raises: as `completed` does.
+        """
+        view = await self.completed(tenant, job_id)
+        assert view.transcript is not None
+        return view.transcript
 
     async def list(
         self,
@@ -302,7 +340,7 @@ class Jobs:
         before: str | None = None,
         limit: int = 20,
     ) -> Sequence[JobView]:
-        """The newest first, at most `limit` (up to 100) of those made before the one with id `before`."""
+        """The newest first, at most `limit` (up to 101) of those made before the one with id `before`."""
         async with self._database.reading() as connection:
             found = await rows.newest(
                 connection, tenant, wanted, before=before, limit=min(limit, _MOST_LISTED)
@@ -323,7 +361,7 @@ class Jobs:
             for hit in hits:
                 job = await rows.get(connection, tenant, hit.transcription_id)
                 if job is not None:
-                    found.append(Found(job, hit.excerpt))
+                    found.append(Found(view_of(job, self._clock()), hit.excerpt))
         return found
 
     async def cancel(self, tenant: str, job_id: str) -> Job:

@@ -45,6 +45,7 @@ from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.engines.base import Capabilities
 from voiceforge.speech.engines.tickets import Priority, Ticket
 from voiceforge.speech.formats import FORMATS, render
+from voiceforge.speech.formats.json import native_document, segment_document
 from voiceforge.speech.formats.subtitles import SubtitleOptions
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.pipeline.batch import transcribe
@@ -52,7 +53,7 @@ from voiceforge.speech.pipeline.checkpoints import CHUNK_S, Chunk, WorkEvent, fi
 from voiceforge.speech.pipeline.listen import AudioSource, Listener, ListenEvent, listen_options
 from voiceforge.speech.pipeline.plan import make_plan
 from voiceforge.speech.transcript.events import Finished, SegmentReady, TranscribeEvent
-from voiceforge.speech.transcript.types import ModelRef, Transcript
+from voiceforge.speech.transcript.types import ModelRef, Segment, Transcript
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import Metrics
 
@@ -157,6 +158,14 @@ class Transcriptions:
     def extension(self, fmt: str) -> str:
         """What files in this format are called, without the dot."""
         return FORMATS[fmt].extension
+
+    def document(self, transcript: Transcript) -> dict[str, Any]:
+        """The native result as plain values ready for JSON."""
+        return native_document(transcript)
+
+    def segment_documents(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
+        """As they stand in the native result."""
+        return [segment_document(segment) for segment in segments]
 
     def render(self, transcript: Transcript, fmt: str, *, words: bool = False) -> Rendered:
         """The document in one of `formats()`.

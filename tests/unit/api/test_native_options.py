@@ -100,7 +100,7 @@ async def test_raw_bodies_of_any_audio_type(client, scripted, content_type):
         ("task=sing", "task"),
         ("channels=both", "channels"),
         ("encoding=s24be", "encoding"),
-        ("mode=async", "mode"),
+        ("mode=later", "mode"),
         ("wrds=true", "wrds"),
     ],
 )

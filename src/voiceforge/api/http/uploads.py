@@ -1,15 +1,17 @@
 """Request bodies on their way in: multipart forms, raw audio, JSON; checked while they arrive.
 
-What enters is the request's byte stream, what leaves is `Fields` and at most one recording with its digest:
-in memory where it is small, else in a temp file. The size limit bites at the byte that crosses it. Knows
+What enters is the request's byte stream, what leaves is `Fields` and recordings with their digests:
+in memory where they are small, else in temp files. The size limit bites at the byte that crosses it. Knows
 nothing of what the fields mean.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from io import FileIO
@@ -21,15 +23,19 @@ from starlette.requests import ClientDisconnect, Request
 
 from voiceforge.api.http.forms import Fields
 from voiceforge.api.http.temp_files import RequestFiles, files_of
-from voiceforge.errors import EmptyAudio, InvalidRequest, UploadTooLarge
+from voiceforge.errors import EmptyAudio, InvalidRequest, StorageFull, UploadTooLarge
 from voiceforge.services.recordings import AudioBytes, AudioFile
 
 FILE_FIELD = "file"
 # What is smaller never touches the disk. One hop to a thread per MiB costs nothing next to the decode.
 _WRITE_BYTES = 1024 * 1024
+# Of several recordings in one form, only smaller ones stay in memory.
+_SMALL_OF_MANY_BYTES = 64 * 1024
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SMALL_PIECE_BYTES = 16 * 1024  # a body may come byte by byte; an object for each would weigh hundreds
 _IDLE_SLACK = 0.1  # so much longer may an idle upload live; to set the timer for every piece costs more
 _MAX_PARTS = 300
+_LONGEST_FILE_NAME = 255
 _MAX_JSON_BYTES = 1024 * 1024
 # OpenAI's `known_speaker_references[]` are recordings inside text fields: four of 10 s as base64 fit.
 _MAX_TEXT_BYTES = 16 * 1024 * 1024
@@ -41,9 +47,26 @@ Upload = AudioFile | AudioBytes
 
 
 @dataclass(frozen=True, slots=True)
+class FormFile:
+    """filename: as the client says, without folders; None where that is no name. upload: None where it was
+    empty."""
+
+    filename: str | None
+    upload: Upload | None
+
+
+@dataclass(frozen=True, slots=True)
 class Form:
     fields: Fields
-    upload: Upload | None
+    files: tuple[FormFile, ...] = ()
+
+    @property
+    def upload(self) -> Upload | None:
+        return self.files[0].upload if self.files else None
+
+    @property
+    def filename(self) -> str | None:
+        return self.files[0].filename if self.files else None
 
 
 def _too_large(limit_bytes: int) -> UploadTooLarge:
@@ -54,9 +77,15 @@ class _Spool:
     """Collects a recording and takes its digest: in memory while it is small, else written to a temp file
     in a thread, one MiB at a time."""
 
-    def __init__(self, files: RequestFiles, limit_bytes: int) -> None:
+    def __init__(self, files: RequestFiles, limit_bytes: int, *, small_bytes: int = _WRITE_BYTES - 1) -> None:
+        """
+        Args:
+            small_bytes: up to so many stay in memory when all have come; never more than are written at once.
+        """
         self._files = files
         self._limit_bytes = limit_bytes
+        self._small_bytes = small_bytes
+        self._ended = False
         self._digest = hashlib.sha256()
         self._waiting = _Pieces()
         self._target: tuple[FileIO, Path] | None = None
@@ -70,26 +99,39 @@ class _Spool:
             self._digest.update(data)
         self._waiting.add(data)
 
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._ended = True
+
     def writing_if_full(self) -> Awaitable[None] | None:
         """To be awaited before more is taken; None where there is nothing to wait for."""
-        return self._write() if self._waiting.size_bytes >= _WRITE_BYTES else None
+        most_bytes = self._small_bytes if self._ended else _WRITE_BYTES - 1
+        return self._write() if self._waiting.size_bytes > most_bytes else None
 
     async def _write(self) -> None:
         pieces, self._waiting = self._waiting.all, _Pieces()
-        if self._target is None:
-            self._target = await self._files.create_off_loop()
-            await asyncio.to_thread(_write_all, self._target[0], pieces)
-        else:
-            await asyncio.to_thread(_digest_and_write_all, self._digest, self._target[0], pieces)
+        try:
+            if self._target is None:
+                self._target = await self._files.create_off_loop()
+                await asyncio.to_thread(_write_all, self._target[0], pieces)
+            else:
+                await asyncio.to_thread(_digest_and_write_all, self._digest, self._target[0], pieces)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StorageFull("the server has no room for this upload", field=FILE_FIELD) from error
+            raise
 
     async def finish(self) -> Upload:
         if self._size_bytes == 0:
             raise EmptyAudio("the upload is empty: it has 0 bytes", field=FILE_FIELD)
-        if self._target is None:
+        if self._target is None and self._size_bytes <= self._small_bytes:
             return AudioBytes(tuple(self._waiting.all), self._digest.digest())
         if self._waiting.size_bytes:
             await self._write()
-        return AudioFile(self._target[1], self._digest.digest())
+        assert self._target is not None
+        file, path = self._target
+        file.close()
+        return AudioFile(path, self._digest.digest())
 
 
 class _Pieces:
@@ -131,12 +173,15 @@ class Uploads:
         self._max_upload_bytes = max_upload_bytes
         self._idle_s = idle_s
 
-    async def form(self, request: Request, on_file: Callable[[Fields], None] | None = None) -> Form:
+    async def form(
+        self, request: Request, on_file: Callable[[Fields], None] | None = None, *, many: bool = False
+    ) -> Form:
         """Read a multipart form.
 
         Args:
-            on_file: called with the fields so far when the file part begins; what it raises refuses
+            on_file: called with the fields so far when a file part begins; what it raises refuses
                 the upload before it has arrived.
+            many: several files may come, which share the limit of one; empty ones are not refused here.
 
         Raises:
             InvalidRequest: not multipart, broken, or with too many or too large text fields.
@@ -146,7 +191,7 @@ class Uploads:
         if not boundary:
             raise InvalidRequest("the multipart body's Content-Type has no boundary")
         self._check_declared(request, _FORM_OVERHEAD_BYTES)
-        reader = _FormReader(files_of(request.scope), self._max_upload_bytes, on_file)
+        reader = _FormReader(files_of(request.scope), self._max_upload_bytes, on_file, many=many)
         try:
             parser = MultipartParser(
                 boundary,
@@ -243,9 +288,16 @@ class _FormReader:
     """The multipart parser's callbacks: one part at a time, text into memory, the file to its spool."""
 
     def __init__(
-        self, files: RequestFiles, max_upload_bytes: int, on_file: Callable[[Fields], None] | None
+        self,
+        files: RequestFiles,
+        max_upload_bytes: int,
+        on_file: Callable[[Fields], None] | None,
+        *,
+        many: bool,
     ) -> None:
         self._files = files
+        self._many = many
+        self._spools: list[tuple[str | None, _Spool]] = []
         self._max_upload_bytes = max_upload_bytes
         self._on_file = on_file
         self._header_name = b""
@@ -257,7 +309,7 @@ class _FormReader:
         self._text_bytes = 0
         self._take: Callable[[bytes | memoryview], None] = self._take_text
         self._pairs: list[tuple[str, str]] = []
-        self._spool: _Spool | None = None
+        self._settled = 0
         self._ended = False
 
     def on_part_begin(self) -> None:
@@ -284,12 +336,14 @@ class _FormReader:
             raise InvalidRequest("a part of the form has no name")
         self._name = _utf8(name, "a part's name")
         if self._name == FILE_FIELD:
-            if self._spool is not None:
+            if self._spools and not self._many:
                 raise InvalidRequest("the form has more than one file", field=FILE_FIELD)
             if self._on_file is not None:
                 self._on_file(Fields(self._pairs))
-            self._spool = _Spool(self._files, self._max_upload_bytes)
-            self._take = self._spool.take
+            small_bytes = _SMALL_OF_MANY_BYTES if self._many else _WRITE_BYTES - 1
+            spool = _Spool(self._files, self._max_upload_bytes, small_bytes=small_bytes)
+            self._spools.append((_file_name(options.get(b"filename")), spool))
+            self._take = spool.take
         elif b"filename" in options:
             # Not read: a file under another name is a mistake to name, not a field to keep in memory.
             raise InvalidRequest(
@@ -310,19 +364,46 @@ class _FormReader:
         self._take(memoryview(data)[start:end])
 
     def on_part_end(self) -> None:
-        if self._name != FILE_FIELD:
+        if self._name == FILE_FIELD:
+            self._spools[-1][1].end()
+        else:
             self._pairs.append((self._name, _utf8(self._text, self._name[:100])))
 
     def on_end(self) -> None:
         self._ended = True
 
     def writing_if_full(self) -> Awaitable[None] | None:
-        return self._spool.writing_if_full() if self._spool is not None else None
+        # All but the last have ended; a piece from the network may have ended several.
+        for _, spool in self._spools[self._settled : -1]:
+            if (writing := spool.writing_if_full()) is not None:
+                return self._settle_ended(writing)
+            self._settled += 1
+        return self._spools[-1][1].writing_if_full() if self._spools else None
+
+    async def _settle_ended(self, writing: Awaitable[None] | None) -> None:
+        while writing is not None:
+            await writing
+            writing = self.writing_if_full()
 
     async def finish(self) -> Form:
         if not self._ended:
             raise InvalidRequest("the multipart body ends before its closing boundary")
-        return Form(Fields(self._pairs), await self._spool.finish() if self._spool else None)
+        files = [FormFile(name, await self._finished(spool)) for name, spool in self._spools]
+        return Form(Fields(self._pairs), tuple(files))
+
+    async def _finished(self, spool: _Spool) -> Upload | None:
+        try:
+            return await spool.finish()
+        except EmptyAudio:
+            if not self._many:
+                raise
+            return None
+
+
+def _file_name(given: bytes | None) -> str | None:
+    """Without folders, which old browsers send, and without what no name has."""
+    name = re.split(r"[/\\]", (given or b"").decode("utf-8", "replace"))[-1]
+    return re.sub(r"[\x00-\x1f\x7f]", "", name).strip()[:_LONGEST_FILE_NAME] or None
 
 
 def _utf8(data: bytes | bytearray, what: str) -> str:

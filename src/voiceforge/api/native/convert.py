@@ -54,14 +54,14 @@ def _raw_format(given: Options) -> RawFormat | None:
     return RawFormat(given.encoding, given.sample_rate or 16_000, given.input_channels or 1)
 
 
-def wanted_format(given: Options, accept: str | None) -> str:
-    """The `format` option, else the best of the `Accept` header that we have.
+def wanted_format(given: str | None, accept: str | None) -> str:
+    """The one that is `given`, else the best of the `Accept` header that we have.
 
     Raises:
         UnsupportedOption: `Accept` names only types we do not have.
     """
-    if given.format is not None:
-        return given.format
+    if given is not None:
+        return given
     ranked = _by_preference(accept or "*/*")
     for media_type in ranked:
         if media_type in _FORMAT_OF:

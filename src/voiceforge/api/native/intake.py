@@ -1,5 +1,6 @@
 """A request body in any of its three shapes (multipart, the audio itself, JSON with a URL) becomes one
-`Intake`: the recording, the options and the output format. What can be refused early is."""
+`Intake`: the recording, the options, the output format, and what a job is to carry. What can be refused early
+is."""
 
 from __future__ import annotations
 
@@ -14,8 +15,15 @@ from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.api.http.uploads import FILE_FIELD, Upload, Uploads
 from voiceforge.api.native.convert import transcribe_options, wanted_format
+from voiceforge.api.native.job_convert import (
+    check_job_options,
+    idempotency_key,
+    job_request,
+    refuse_job_options,
+)
 from voiceforge.api.native.schemas import Options
 from voiceforge.errors import InvalidRequest, UnsupportedOption
+from voiceforge.services.jobs import JobRequest
 from voiceforge.services.recordings import Source, UrlSource
 from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions
 from voiceforge.speech.options import TranscribeOptions
@@ -26,11 +34,13 @@ BODY_TYPES = ("multipart/form-data", "application/json", *RAW_TYPES)
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """words: the caller asked for word times (they may be computed for captions without that)."""
+    """words: the caller asked for word times (they may be computed for captions without that). job: what is
+    to be done in its own time; None: the caller waits for it."""
 
     work: TranscribeRequest
     format: str
     words: bool
+    job: JobRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +66,11 @@ class Reception:
         """
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         query = Fields(request.query_params.multi_items())
-        if query.text("url") is not None:
-            raise InvalidRequest("send url in the body: queries end up in other people's logs", field="url")
+        for name in ("url", "callback_url"):
+            if query.text(name) is not None:
+                raise InvalidRequest(
+                    f"send {name} in the body: queries end up in other people's logs", field=name
+                )
         in_query = self._wish(request, query.as_input(Options))
         if content_type == "multipart/form-data":
             return await self._from_form(request, query)
@@ -79,12 +92,19 @@ class Reception:
 
         form = await self._uploads.form(request, on_file=refuse_unknown_model)
         fields = query + form.fields
-        return self._intake(request, self._wish(request, fields.as_input(Options)), form.upload)
+        wish = self._wish(request, fields.as_input(Options))
+        return self._intake(request, wish, form.upload, form.filename)
 
     def _wish(self, request: Request, values: Mapping[str, Any]) -> _Wish:
         """Everything about the options that can be known without the recording."""
         given = parse(Options, values)
-        output = wanted_format(given, request.headers.get("accept"))
+        if given.mode == "async":
+            check_job_options(given)
+        else:
+            refuse_job_options(given)
+        # The answer that takes a job is JSON, whatever the result is to be fetched as.
+        accept = None if given.mode == "async" else request.headers.get("accept")
+        output = wanted_format(given.format, accept)
         formats = self._transcriptions.formats()
         if output not in formats:
             raise UnsupportedOption(
@@ -98,7 +118,9 @@ class Reception:
             options = replace(options, words=True)
         return _Wish(given, options, output, model)
 
-    def _intake(self, request: Request, wish: _Wish, upload: Upload | None) -> Intake:
+    def _intake(
+        self, request: Request, wish: _Wish, upload: Upload | None, filename: str | None = None
+    ) -> Intake:
         url = wish.given.url
         if url is not None and not self._config.features.url_input:
             raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
@@ -109,7 +131,11 @@ class Reception:
             cache=wanted_cache_use(request),
             deadline_s=wish.given.timeout_s,
         )
-        return Intake(work, wish.format, wish.given.words)
+        job = None
+        if wish.given.mode == "async":
+            key = idempotency_key(request)
+            job = job_request(wish.given, work.source, wish.options, wish.model, filename, key)
+        return Intake(work, wish.format, wish.given.words, job)
 
 
 def _source(url: str | None, upload: Upload | None) -> Source:

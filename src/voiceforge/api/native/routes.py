@@ -14,6 +14,8 @@ from voiceforge.api.http.forms import FILE_SCHEMA, body_schema, query_parameters
 from voiceforge.api.http.uploads import FILE_FIELD
 from voiceforge.api.native import schemas
 from voiceforge.api.native.intake import RAW_TYPES, Reception
+from voiceforge.api.native.jobs import accepted
+from voiceforge.errors import InvalidRequest
 from voiceforge.services.container import Services
 from voiceforge.services.transcriptions import Rendered
 from voiceforge.speech.transcript import Transcript
@@ -27,8 +29,11 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         "/v1/transcriptions", tags=["Transcription"], **_documented(services.transcriptions.formats())
     )
     async def transcribe(request: Request) -> Response:
-        """Transcribe a recording: a form's `file`, the body itself, or a `url`."""
+        """Transcribe a recording: a form's `file`, the body itself, or a `url`. With `mode=async` it is
+        transcribed in its own time, and the answer is where to ask after it."""
         intake = await reception.receive(request)
+        if intake.job is not None:
+            return await accepted(services, intake.job)
         shape = ("native", intake.format, intake.words)
         render = partial(services.transcriptions.render, fmt=intake.format, words=intake.words)
         return await answered(request, services.transcriptions, intake.work, shape, render)
@@ -37,6 +42,8 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
     async def transcribe_plainly(request: Request) -> Response:
         """Transcribe a recording; takes the same options, answers with the text and little else."""
         intake = await reception.receive(request)
+        if intake.job is not None:
+            raise InvalidRequest("this path has no mode=async; POST /v1/transcriptions has", field="mode")
         return await answered(request, services.transcriptions, intake.work, "plain", _plainly)
 
     return routes

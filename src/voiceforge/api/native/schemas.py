@@ -5,9 +5,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from voiceforge.api.native.stored_text import json_object, storable
 from voiceforge.speech.options import ChannelMode, RawEncoding, Task
+
+StoredText = Annotated[str, AfterValidator(storable)]
+Mode = Literal["sync", "async"]
+PriorityName = Literal["low", "normal", "high"]
+Metadata = Annotated[dict[str, Any], BeforeValidator(json_object)]
 
 
 def _split_at_commas(value: Any) -> Any:
@@ -25,14 +31,16 @@ class Options(BaseModel):
     model: str | None = Field(
         None, max_length=200, description="Model id or alias; absent: the default model."
     )
-    language: str | None = Field(
+    language: StoredText | None = Field(
         None, max_length=40, description="ISO 639-1 code of what is spoken; absent: detect."
     )
     task: Task = Field("transcribe", description="`translate` gives English text, where the model can.")
     words: bool = Field(False, description="Also give the time of every word.")
     channels: ChannelMode = Field("mix", description="`split` transcribes each channel by itself.")
-    prompt: str | None = Field(None, description="Text that precedes the recording, to set names and style.")
-    keyterm: Annotated[list[str], BeforeValidator(_split_at_commas)] = Field(
+    prompt: StoredText | None = Field(
+        None, description="Text that precedes the recording, to set names and style."
+    )
+    keyterm: Annotated[list[StoredText], BeforeValidator(_split_at_commas)] = Field(
         [], max_length=1000, description="Names and terms to expect; repeat it, or separate with commas."
     )
     temperature: float | None = Field(None, ge=0, le=1, description="Sampling temperature.")
@@ -62,9 +70,18 @@ class Options(BaseModel):
         le=86_400,
         description="Give up, with 504, when recognition is not done so many seconds after it could begin.",
     )
-    mode: Literal["sync"] = Field("sync", description="`sync` answers with the transcript.")
+    mode: Mode = Field(
+        "sync", description="`sync` answers with the transcript, `async` at once with a job to ask after."
+    )
     url: str | None = Field(
         None, max_length=8192, description="Where to fetch the recording (form and JSON bodies only)."
+    )
+    priority: PriorityName | None = Field(None, description="Of a job; absent: normal.")
+    callback_url: str | None = Field(
+        None, max_length=8192, description="Is told of what becomes of the job (form and JSON bodies only)."
+    )
+    metadata: Metadata | None = Field(
+        None, description="A JSON object of yours that comes back with the job; up to 16 KiB."
     )
 
 

@@ -23,7 +23,7 @@ from voiceforge.api.openai_compat.convert import (
     translation_wish,
     verbose_document,
 )
-from voiceforge.api.openai_compat.stream import TranscriptStream
+from voiceforge.api.openai_compat.stream import transcript_stream
 from voiceforge.errors import InvalidRequest
 from voiceforge.services.container import Services
 from voiceforge.services.transcriptions import Rendered, TranscribeRequest
@@ -81,7 +81,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         wish = transcription_wish(given, config.defaults)
         work = request_for(request, wish, upload)
         if wish.stream:
-            return TranscriptStream(
+            return transcript_stream(
                 services.transcriptions.events(work),
                 notes=wish.notes,
                 ping_interval_s=config.ping_interval_s,

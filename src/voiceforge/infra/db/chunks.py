@@ -31,5 +31,15 @@ async def of(connection: AsyncConnection, tenant: str, job_id: str, *, since: in
     return [bytes(data) for data in rows.scalars()]
 
 
+async def get(connection: AsyncConnection, tenant: str, job_id: str, number: int) -> bytes | None:
+    rows = await connection.execute(
+        select(table.c.data).where(
+            table.c.transcription_id == job_id, table.c.tenant == tenant, table.c.number == number
+        )
+    )
+    found = rows.scalar()
+    return None if found is None else bytes(found)
+
+
 async def forget(connection: AsyncConnection, job_id: str) -> None:
     await connection.execute(delete(table).where(table.c.transcription_id == job_id))

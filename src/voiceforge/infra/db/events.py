@@ -55,5 +55,24 @@ async def of(
     return [_event(row._mapping) for row in rows]
 
 
+async def last(
+    connection: AsyncConnection, tenant: str, job_id: str, kind: str, *, before: int
+) -> Event | None:
+    """The last of this type before the one with this seq."""
+    rows = await connection.execute(
+        select(table)
+        .where(
+            table.c.transcription_id == job_id,
+            table.c.tenant == tenant,
+            table.c.type == kind,
+            table.c.seq < before,
+        )
+        .order_by(table.c.seq.desc())
+        .limit(1)
+    )
+    row = rows.first()
+    return None if row is None else _event(row._mapping)
+
+
 def _event(columns: Any) -> Event:
     return Event(**{name: columns[name] for name in Event.__dataclass_fields__})

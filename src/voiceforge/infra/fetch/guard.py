@@ -87,6 +87,29 @@ def check_url(url: str | httpx.URL) -> httpx.URL:
     return parsed
 
 
+async def check_destination(
+    url: str, *, resolver: Resolver | None = None, allow_hosts: Collection[str] = ()
+) -> None:
+    """Refuse early what would be refused when it is fetched. A name that has no address for now passes.
+
+    Args:
+        allow_hosts: as `GuardedBackend` has them.
+
+    Raises:
+        UrlRefused
+    """
+    parsed = check_url(url)
+    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    if _is_allowed(parsed.host, port, frozenset(map(str.lower, allow_hosts))):
+        return
+    try:
+        addresses = await (resolver or resolve)(parsed.host, port)
+    except (OSError, UnicodeError):
+        return
+    if not all(map(is_public, addresses)):
+        raise UrlRefused(f"{parsed.host} is not on the public internet", field="url")
+
+
 async def resolve(host: str, port: int) -> Sequence[str]:
     """The addresses the system knows for `host`, in its order of preference."""
     found = await asyncio.get_running_loop().getaddrinfo(
@@ -160,6 +183,10 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         await self._network.sleep(seconds)
 
     def _allowed(self, host: str, port: int) -> bool:
-        name = host.lower()
-        bracketed = f"[{name}]" if ":" in name else name
-        return not self._allow_hosts.isdisjoint((name, f"{bracketed}:{port}"))
+        return _is_allowed(host, port, self._allow_hosts)
+
+
+def _is_allowed(host: str, port: int, allow_hosts: frozenset[str]) -> bool:
+    name = host.lower()
+    bracketed = f"[{name}]" if ":" in name else name
+    return not allow_hosts.isdisjoint((name, f"{bracketed}:{port}"))

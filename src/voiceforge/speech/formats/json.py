@@ -24,7 +24,7 @@ def native_document(transcript: Transcript) -> dict[str, Any]:
         "language": language.code if language else None,
         "language_probability": finite(language.probability, 4) if language else None,
         "duration": to_s(transcript.duration),
-        "segments": [_segment(segment) for segment in transcript.segments],
+        "segments": [segment_document(segment) for segment in transcript.segments],
         "words": [word_document(word) for word in transcript.words],
         "channels": transcript.channels,
         "coverage": coverage_document(transcript.coverage),
@@ -69,7 +69,7 @@ def coverage_document(coverage: Coverage) -> dict[str, Any]:
     }
 
 
-def _segment(segment: Segment) -> dict[str, Any]:
+def segment_document(segment: Segment) -> dict[str, Any]:
     document: dict[str, Any] = {
         "id": segment.id,
         "start": to_s(segment.start),

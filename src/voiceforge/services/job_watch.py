@@ -1,0 +1,89 @@
+"""Watching a job: what happens to it, with the text that came with it.
+
+Events hold nothing that was spoken: the text is read from the chunk an event tells of or, once the job is
+completed and its chunks are gone, from the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from voiceforge.infra.db import chunks, events
+from voiceforge.infra.db.database import Database
+from voiceforge.infra.db.records import Event, JobStatus
+from voiceforge.services.chunk_codec import ChunkCodec, UnreadableChunk
+from voiceforge.services.jobs import Jobs, JobView
+from voiceforge.speech.transcript.types import Segment
+
+_CHUNK = "transcription.chunk"
+_COMPLETED = f"transcription.{JobStatus.COMPLETED}"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event and the segments that are new with it; None where such an event brings none."""
+
+    event: Event
+    segments: Sequence[Segment] | None = None
+
+
+class JobWatch:
+    def __init__(self, database: Database, jobs: Jobs) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._codec = ChunkCodec()
+
+    async def events(
+        self, tenant: str, job_id: str, *, after: int = 0
+    ) -> AsyncGenerator[Told | JobView, None]:
+        """As `Jobs.events`. The segments of all chunks and of the final event make up the result; a chunk
+        takes the place of an earlier one of its number and of all that came after that.
+
+        Raises:
+            NotFound, Unavailable
+        """
+        finished: Sequence[Segment] | None = None
+        async with aclosing(self._jobs.events(tenant, job_id, after=after)) as news:
+            async for item in news:
+                if isinstance(item, JobView):
+                    yield item
+                elif item.type == _CHUNK:
+                    segments = None if finished is not None else await self._of_chunk(item)
+                    if segments is None:
+                        finished = finished if finished is not None else await self._of_result(item)
+                        start, end = float(item.data["start"]), float(item.data["end"])
+                        segments = [segment for segment in finished if start <= segment.start < end]
+                    yield Told(item, segments)
+                elif item.type == _COMPLETED:
+                    finished = finished if finished is not None else await self._of_result(item)
+                    told_s = await self._told_s(item)
+                    yield Told(item, [segment for segment in finished if segment.start >= told_s])
+                else:
+                    yield Told(item)
+
+    async def _of_chunk(self, event: Event) -> Sequence[Segment] | None:
+        """None: it is not there any more."""
+        job_id = str(event.transcription_id)
+        async with self._database.reading() as connection:
+            data = await chunks.get(connection, event.tenant, job_id, int(event.data["chunk"]))
+        if data is None:
+            return None
+        try:
+            return (await asyncio.to_thread(self._codec.unpack, job_id, data)).segments
+        except UnreadableChunk:  # of another program: it is done again, and told again
+            return ()
+
+    async def _of_result(self, event: Event) -> Sequence[Segment]:
+        view = await self._jobs.show(event.tenant, str(event.transcription_id))
+        return view.transcript.segments if view.transcript is not None else ()
+
+    async def _told_s(self, event: Event) -> float:
+        """Up to where chunks have brought the text before this event."""
+        async with self._database.reading() as connection:
+            last = await events.last(
+                connection, event.tenant, str(event.transcription_id), _CHUNK, before=event.seq
+            )
+        return float(last.data["end"]) if last is not None else 0.0
