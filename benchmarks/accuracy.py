@@ -23,7 +23,7 @@ from recordings import english_clips, samples_of
 
 from voiceforge.errors import VoiceForgeError
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
-from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis
+from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, Wanted, always_wanted
 from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
 from voiceforge.speech.options import TranscribeOptions
@@ -186,8 +186,10 @@ class _Framed:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
-        return self._engine.decode(windows, options)
+    def decode(
+        self, windows: Sequence[Waveform], options: DecodeOptions, wanted: Wanted = always_wanted
+    ) -> list[Hypothesis]:
+        return self._engine.decode(windows, options, wanted)
 
     def close(self) -> None:
         """The engine goes on to the next variant."""

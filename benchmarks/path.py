@@ -35,7 +35,7 @@ from voiceforge.services.transcriptions import TranscribeRequest
 from voiceforge.speech.alignment.english_pocketsphinx import PocketsphinxAligner
 from voiceforge.speech.audio.decode import AudioStream, open_audio
 from voiceforge.speech.audio.waveform import Waveform
-from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis
+from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, Wanted, always_wanted
 from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
 from voiceforge.speech.formats import render
@@ -211,9 +211,11 @@ class _TimedEngine:
     def capabilities(self) -> Capabilities:
         return self._engine.capabilities
 
-    def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
+    def decode(
+        self, windows: Sequence[Waveform], options: DecodeOptions, wanted: Wanted = always_wanted
+    ) -> list[Hypothesis]:
         with self._watch("engine"):
-            return self._engine.decode(windows, options)
+            return self._engine.decode(windows, options, wanted)
 
     def close(self) -> None:
         self._engine.close()

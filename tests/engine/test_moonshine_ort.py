@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voiceforge.errors import EngineFailed, ModelNotInstalled
+from voiceforge.errors import Cancelled, EngineFailed, ModelNotInstalled
 from voiceforge.infra.modelstore.wheel import find_in_wheel
 from voiceforge.services.samples import sample_recordings
 from voiceforge.speech.audio.decode import open_audio
@@ -242,6 +243,17 @@ def test_it_says_what_the_models_own_graph_says(
 
 
 # -- ends
+
+
+@pytest.mark.parametrize("asks", [0, 1, 3, 10])
+def test_stops_where_nobody_waits_any_more(
+    engine: MoonshineOrt, windows: list[Waveform], alone: list[Hypothesis], asks: int
+) -> None:
+    left = itertools.count(asks, -1)
+    with pytest.raises(Cancelled):
+        engine.decode(windows[:2], PLAIN, lambda: next(left) > 0)
+    assert next(left) == -1  # it did not ask again
+    assert engine.decode(windows[:2], PLAIN) == alone[:2]
 
 
 def test_a_closed_engine_says_so(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from voiceforge.errors import (
+    Cancelled,
     DependencyMissing,
     EngineFailed,
     InvalidRequest,
@@ -129,6 +131,15 @@ def test_it_says_what_faster_whisper_says(tmp_path: Path, multilingual: bool, wo
         for e in expected
     ]
     engine.close()
+
+
+@pytest.mark.parametrize("asks", [0, 1])
+def test_stops_where_nobody_waits_any_more(load: Load, asks: int) -> None:
+    engine = load(text=("forty", "boats"))
+    left = itertools.count(asks, -1)
+    with pytest.raises(Cancelled):
+        engine.decode([hum(3.0)], DecodeOptions(), lambda: next(left) > 0)
+    assert next(left) == -1  # it did not ask again
 
 
 def test_the_task_decides_what_is_said(load: Load) -> None:

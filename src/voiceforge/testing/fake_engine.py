@@ -15,7 +15,15 @@ import numpy as np
 
 from voiceforge.errors import EngineFailed
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
-from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
+from voiceforge.speech.engines.base import (
+    Capabilities,
+    DecodeOptions,
+    Hypothesis,
+    HypothesisSegment,
+    Wanted,
+    always_wanted,
+    go_on,
+)
 from voiceforge.speech.transcript.types import Language, ModelRef, Word
 
 Script = Callable[[Waveform, DecodeOptions], Hypothesis]
@@ -99,7 +107,9 @@ class FakeEngine:
     def closed(self) -> bool:
         return self._closed
 
-    def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
+    def decode(
+        self, windows: Sequence[Waveform], options: DecodeOptions, wanted: Wanted = always_wanted
+    ) -> list[Hypothesis]:
         """See `Engine.decode`.
 
         Raises:
@@ -109,7 +119,11 @@ class FakeEngine:
             raise EngineFailed(f"model {self._model.id} is closed")
         with self._lock:
             self._calls.append(FakeCall(tuple(window.shape[0] for window in windows), options))
-        return [self._script(window, options) for window in windows]
+        answers = []
+        for window in windows:
+            go_on(wanted)
+            answers.append(self._script(window, options))
+        return answers
 
     def close(self) -> None:
         self._closed = True

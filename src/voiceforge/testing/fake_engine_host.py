@@ -18,7 +18,14 @@ from voiceforge.errors import EngineFailed, ModelNotInstalled
 from voiceforge.infra.enginehost.base import EngineSpec
 from voiceforge.infra.enginehost.child import run_host
 from voiceforge.speech.audio.waveform import Waveform
-from voiceforge.speech.engines.base import DecodeOptions, Engine, Hypothesis, HypothesisSegment
+from voiceforge.speech.engines.base import (
+    DecodeOptions,
+    Engine,
+    Hypothesis,
+    HypothesisSegment,
+    Wanted,
+    always_wanted,
+)
 from voiceforge.speech.engines.catalog import CATALOG
 from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits
@@ -59,12 +66,14 @@ def fake_spec(
 class PartPlayer(FakeEngine):
     """The engine of such a host."""
 
-    def __init__(self, *, warm: bool) -> None:
+    def __init__(self, *, warm: bool = True) -> None:
         super().__init__(says_by_length(), capabilities=FAKE_CAPABILITIES)
         self._warm = warm
         self._kept: list[bytes] = []
 
-    def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
+    def decode(
+        self, windows: Sequence[Waveform], options: DecodeOptions, wanted: Wanted = always_wanted
+    ) -> list[Hypothesis]:
         stand_still(options.prompt)
         match options.prompt:
             case "die":
@@ -80,7 +89,7 @@ class PartPlayer(FakeEngine):
             case "say if warm":
                 said = HypothesisSegment(0.0, 1.0, WARM if self._warm else COLD)
                 return [Hypothesis((said,)) for _ in windows]
-        return super().decode(windows, options)
+        return super().decode(windows, options, wanted)
 
 
 def _load(spec: EngineSpec) -> tuple[Engine, RunsOn]:

@@ -264,7 +264,7 @@ def test_queues_are_reported_by_class(loader: Loader, metrics: Metrics) -> None:
     held, release = threading.Semaphore(0), threading.Event()
 
     class Held(FakeEngine):
-        def decode(self, windows, options):  # type: ignore[no-untyped-def]
+        def decode(self, windows, options, wanted=None):  # type: ignore[no-untyped-def]
             held.release()
             assert release.wait(LONGEST_WAIT_S)
             return super().decode(windows, options)

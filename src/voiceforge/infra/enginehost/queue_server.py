@@ -34,7 +34,14 @@ from voiceforge.infra.enginehost.messages import (
     Waited,
 )
 from voiceforge.speech.audio.waveform import Waveform
-from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Engine, Hypothesis
+from voiceforge.speech.engines.base import (
+    Capabilities,
+    DecodeOptions,
+    Engine,
+    Hypothesis,
+    Wanted,
+    always_wanted,
+)
 from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits, Priority, Ticket
@@ -194,7 +201,9 @@ class _AnnouncingEngine:
         with self._lock:
             self._owners.pop(id(samples), None)
 
-    def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
+    def decode(
+        self, windows: Sequence[Waveform], options: DecodeOptions, wanted: Wanted = always_wanted
+    ) -> list[Hypothesis]:
         begun: dict[Channel, list[int]] = defaultdict(list)
         with self._lock:
             for window in windows:
@@ -203,7 +212,7 @@ class _AnnouncingEngine:
                     begun[owner[0]].append(owner[1])
         for channel, items in begun.items():
             channel.send_now(Started(tuple(items)), _SUSPICION_S)  # it may be the last thing we say
-        return self._engine.decode(windows, options)
+        return self._engine.decode(windows, options, wanted)
 
     def close(self) -> None:
         self._engine.close()

@@ -6,10 +6,11 @@ the batcher of the model calls them from its own threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from voiceforge.errors import Cancelled
 from voiceforge.speech.audio.waveform import Waveform
 from voiceforge.speech.options import Task
 from voiceforge.speech.transcript.types import Language, ModelRef, Word
@@ -85,6 +86,24 @@ class Hypothesis:
     language: Language | None = None
 
 
+Wanted = Callable[[], bool]
+"""Whether anybody still waits for what is being decoded; quick, and asked from the thread that decodes."""
+
+
+def always_wanted() -> bool:
+    return True
+
+
+def go_on(wanted: Wanted) -> None:
+    """For an engine, wherever it can stop.
+
+    Raises:
+        Cancelled: nobody waits any more.
+    """
+    if not wanted():
+        raise Cancelled("nobody waits for this any more")
+
+
 class Engine(Protocol):
     """One loaded model."""
 
@@ -94,13 +113,16 @@ class Engine(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
+    def decode(
+        self, windows: Sequence[Waveform], options: DecodeOptions, wanted: Wanted = always_wanted
+    ) -> list[Hypothesis]:
         """Recognise each window by itself; the text of one never depends on the others.
 
         Args:
             windows: each float32, shape (n_samples,), 16 kHz mono, 0.1 s up to
                 `capabilities.longest_window_s`; not modified.
             options: already checked against `capabilities`.
+            wanted: an engine that can stop in the middle asks now and then.
 
         Returns:
             One hypothesis per window, in order.
@@ -108,6 +130,7 @@ class Engine(Protocol):
         Raises:
             EngineFailed: the runtime broke on this input.
             InvalidRequest: prompt or keyterms are longer than the model can take.
+            Cancelled: nobody wanted it any more.
         """
         ...
 

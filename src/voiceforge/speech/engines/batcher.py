@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 from voiceforge.errors import (
+    Cancelled,
     DeadlineExceeded,
     EngineFailed,
     OutOfDeviceMemory,
@@ -348,9 +350,16 @@ class Batcher:
                 continue
             failure: VoiceForgeError | None = None
             try:
-                hypotheses = self._engine.decode([item.window for item in items], items[0].options)
+                hypotheses = self._engine.decode(
+                    [item.window for item in items],
+                    items[0].options,
+                    partial(_anybody_waits, items),
+                )
                 if len(hypotheses) != len(items):
                     raise EngineFailed("the speech engine did not answer for every window")
+            except Cancelled:  # they are settled, unless another came to want them meanwhile
+                parts.append(items)
+                continue
             # Whatever escapes an engine must reach the callers, a panic of a native library too: a worker
             # that died would leave them waiting for ever.
             except BaseException as error:
@@ -393,6 +402,10 @@ class Batcher:
         if now:
             before = self._audio_s_per_s
             self._audio_s_per_s = now if before is None else before + _SPEED_SMOOTHING * (now - before)
+
+
+def _anybody_waits(items: Iterable[_Item]) -> bool:
+    return any(not (item.settled or item.future.cancelled()) for item in items)
 
 
 def _claim(items: Iterable[_Item]) -> list[_Item]:

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from voiceforge.errors import EngineFailed, ModelNotInstalled
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines import moonshine_graph as graph
-from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
+from voiceforge.speech.engines.base import (
+    Capabilities,
+    DecodeOptions,
+    Hypothesis,
+    HypothesisSegment,
+    Wanted,
+    always_wanted,
+    go_on,
+)
 from voiceforge.speech.engines.device import cpu_features
 from voiceforge.speech.engines.moonshine_encoder_graph import build_encoder, frames_of
 from voiceforge.speech.engines.moonshine_rows import PAST_NAMES, DecoderRows
@@ -164,7 +172,9 @@ class MoonshineOrt:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
+    def decode(
+        self, windows: Sequence[Waveform], options: DecodeOptions, wanted: Wanted = always_wanted
+    ) -> list[Hypothesis]:
         if self._encoder is None:
             raise EngineFailed(f"model {self._model.id} is closed")
         if not windows:
@@ -174,7 +184,7 @@ class MoonshineOrt:
                 _Row(i, int(len(w) / SAMPLE_RATE_HZ * _TOKENS_PER_SECOND) + _SPARE_TOKENS)
                 for i, w in enumerate(windows)
             ]
-            self._search(self._hear(windows, max(row.max_tokens for row in rows)), rows)
+            self._search(self._hear(windows, max(row.max_tokens for row in rows), wanted), rows, wanted)
         except ort_errors() as error:
             raise EngineFailed("the speech model failed on this audio") from error
         return [self._hypothesis(row, len(windows[row.index]) / SAMPLE_RATE_HZ) for row in rows]
@@ -182,11 +192,12 @@ class MoonshineOrt:
     def close(self) -> None:
         self._encoder = self._step = None
 
-    def _hear(self, windows: Sequence[Waveform], most_tokens: int) -> DecoderRows:
+    def _hear(self, windows: Sequence[Waveform], most_tokens: int, wanted: Wanted) -> DecoderRows:
         own_frames = [frames_of(_LEAD_SAMPLES + len(window) + _TAIL_SAMPLES) for window in windows]
         n_frames = -(-max(own_frames) // _FRAME_STEP) * _FRAME_STEP
         heard = DecoderRows(own_frames, n_frames, min(most_tokens, graph.MAX_POSITIONS))
         for row, window in enumerate(windows):
+            go_on(wanted)
             audio = np.pad(window, (_LEAD_SAMPLES, _TAIL_SAMPLES)).astype(np.float32, copy=False)[None]
             missing = np.array([n_frames - own_frames[row]], np.int64)
             binding = self._encoder.io_binding()
@@ -197,11 +208,12 @@ class MoonshineOrt:
             self._encoder.run_with_iobinding(binding)
         return heard
 
-    def _search(self, heard: DecoderRows, rows: Sequence[_Row]) -> None:
+    def _search(self, heard: DecoderRows, rows: Sequence[_Row], wanted: Wanted) -> None:
         """Greedy decoding of all rows together, in place. Rows leave as they finish."""
         active = list(rows)
         steps = _Steps(self._step, heard, np.full(len(active), START_TOKEN))
         for position in range(graph.MAX_POSITIONS):
+            go_on(wanted)
             steps.run(position)
             finished = [
                 row.take(int(steps.token[i, 0]), float(steps.logprob[i, 0])) for i, row in enumerate(active)

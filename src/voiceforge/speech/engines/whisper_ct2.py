@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from voiceforge.errors import (
+    Cancelled,
     DependencyMissing,
     EngineFailed,
     InvalidRequest,
@@ -18,7 +19,14 @@ from voiceforge.errors import (
     OutOfDeviceMemory,
 )
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
-from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, HypothesisSegment
+from voiceforge.speech.engines.base import (
+    Capabilities,
+    DecodeOptions,
+    Hypothesis,
+    HypothesisSegment,
+    Wanted,
+    always_wanted,
+)
 from voiceforge.speech.engines.device import DeviceChoice
 from voiceforge.speech.engines.whisper_layout import layout
 from voiceforge.speech.engines.whisper_passes import Heard, SpokenStretch, SpokenWord, WhisperPasses, Wish
@@ -137,7 +145,9 @@ class WhisperCt2:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    def decode(self, windows: Sequence[Waveform], options: DecodeOptions) -> list[Hypothesis]:
+    def decode(
+        self, windows: Sequence[Waveform], options: DecodeOptions, wanted: Wanted = always_wanted
+    ) -> list[Hypothesis]:
         """See `Engine.decode`. A temperature above 0 samples: such text differs from call to call.
 
         Raises:
@@ -160,7 +170,9 @@ class WhisperCt2:
             hotwords=hotwords,
         )
         try:
-            heard = self._passes.hear(windows, wish)
+            heard = self._passes.hear(windows, wish, wanted)
+        except Cancelled:
+            raise
         except Exception as error:  # CTranslate2 raises RuntimeError and ValueError, numpy IndexError
             raise decode_failure(self._model, error) from error
         return [

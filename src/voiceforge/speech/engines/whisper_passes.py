@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voiceforge.speech.audio.waveform import Waveform
+from voiceforge.speech.engines.base import Wanted, always_wanted, go_on
 from voiceforge.speech.engines.whisper_stretches import FRAME_S, FRAMES_PER_S, cut
 from voiceforge.speech.options import Task
 
@@ -147,27 +148,28 @@ class WhisperPasses:
         self._suppressed = get_suppressed_tokens(tokenizer, [-1])
         self._first_timestamp = int(tokenizer.timestamp_begin)
 
-    def hear(self, windows: Sequence[Waveform], wish: Wish) -> list[Heard]:
+    def hear(self, windows: Sequence[Waveform], wish: Wish, wanted: Wanted = always_wanted) -> list[Heard]:
         """Answer each window, in order.
 
         Args:
             windows: each float32, shape (n_samples,), 16 kHz mono, up to 30 s.
 
         Raises:
+            Cancelled: nobody wanted it any more.
             Exception: whatever CTranslate2 and faster-whisper raise.
         """
         if not windows:
             return []
         language = (wish.language or "en") if self._multilingual else "en"
         rows = [_Row(self._features(window), Heard(language=language)) for window in windows]
-        encoded = self._encode(rows)
+        encoded = self._encode(rows, wanted)
         if self._multilingual and wish.language is None:
             self._detect_languages(rows, encoded)
-        self._pass(rows, encoded, wish, wish.prompt)
+        self._pass(rows, encoded, wish, wish.prompt, wanted)
         least = _LEAST_FRAMES_WITH_WORDS if wish.words else 1
         while left := [row for row in rows if row.frames - row.seek >= least]:
             # The prompt is what was said before the window, so it comes before its beginning only.
-            self._pass(left, self._encode(left), wish, prompt=())
+            self._pass(left, self._encode(left, wanted), wish, (), wanted)
         return [row.heard for row in rows]
 
     def _detect_languages(self, rows: Sequence[_Row], encoded: _Encoded) -> None:
@@ -177,14 +179,21 @@ class WhisperPasses:
             token, row.heard.language_probability = best_first[0]
             row.heard.language = token.removeprefix("<|").removesuffix("|>")
 
-    def _pass(self, rows: Sequence[_Row], encoded: _Encoded, wish: Wish, prompt: Sequence[int]) -> None:
+    def _pass(
+        self,
+        rows: Sequence[_Row],
+        encoded: _Encoded,
+        wish: Wish,
+        prompt: Sequence[int],
+        wanted: Wanted,
+    ) -> None:
         """Decode each row from its `seek` on, once, and move that forward."""
         tokenizers = [self._tokenizer(row.heard.language, wish.task) for row in rows]
         prompts = [
             self._whisper.get_prompt(tokenizer, list(prompt), hotwords=wish.hotwords)
             for tokenizer in tokenizers
         ]
-        answers = self._answers(encoded, prompts, tokenizers[0], wish)
+        answers = self._answers(encoded, prompts, tokenizers[0], wish, wanted)
         for index, (row, answer, tokenizer) in enumerate(zip(rows, answers, tokenizers, strict=True)):
             if answer.is_silence:
                 row.seek = row.frames
@@ -203,7 +212,7 @@ class WhisperPasses:
         features: Floats = self._whisper.feature_extractor(window)
         return features[:, :-1]
 
-    def _encode(self, rows: Sequence[_Row]) -> _Encoded:
+    def _encode(self, rows: Sequence[_Row], wanted: Wanted) -> _Encoded:
         from ctranslate2 import StorageView
 
         padded = np.zeros((len(rows), rows[0].features.shape[0], self._frames), np.float32)
@@ -211,21 +220,27 @@ class WhisperPasses:
             features = row.features[:, row.seek :]
             into[:, : features.shape[1]] = features
         step = self._encoder_rows
-        return _Encoded(
-            [
-                # Rows are picked out in the computer's memory, a row alone can stay where it is.
-                self._model.encode(StorageView.from_array(padded[at : at + step]), to_cpu=len(rows) > 1)
-                for at in range(0, len(rows), step)
-            ]
-        )
+        pieces = []
+        for at in range(0, len(rows), step):
+            go_on(wanted)
+            # Rows are picked out in the computer's memory, a row alone can stay where it is.
+            piece = StorageView.from_array(padded[at : at + step])
+            pieces.append(self._model.encode(piece, to_cpu=len(rows) > 1))
+        return _Encoded(pieces)
 
     def _answers(
-        self, encoded: _Encoded, prompts: Sequence[list[int]], tokenizer: Any, wish: Wish
+        self,
+        encoded: _Encoded,
+        prompts: Sequence[list[int]],
+        tokenizer: Any,
+        wish: Wish,
+        wanted: Wanted,
     ) -> list[Answer]:
         """Of each row the first that is good enough, by rising temperature, else the most probable."""
         tries: list[list[Answer]] = [[] for _ in prompts]
         left = list(range(len(prompts)))
         for temperature in wish.temperatures:
+            go_on(wanted)
             results = self._model.generate(
                 encoded.rows(left),
                 [prompts[index] for index in left],

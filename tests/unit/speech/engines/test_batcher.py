@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from voiceforge.errors import (
+    Cancelled,
     DeadlineExceeded,
     EngineFailed,
     InvalidRequest,
@@ -82,7 +84,7 @@ class HeldEngine(FakeEngine):
         self.release = threading.Event()
         self.order: list[list[int]] = []
 
-    def decode(self, windows, options):  # type: ignore[no-untyped-def]
+    def decode(self, windows, options, wanted=None):  # type: ignore[no-untyped-def]
         if [mark_of(w) for w in windows] == [-1]:
             self.held.release()
             assert self.release.wait(LONGEST_WAIT_S)
@@ -218,7 +220,7 @@ def test_one_bad_window_does_not_fail_those_beside_it(raised: BaseException, see
 
 def test_an_engine_that_answers_for_too_few_windows_has_failed() -> None:
     class Forgetful(FakeEngine):
-        def decode(self, windows, options):  # type: ignore[no-untyped-def]
+        def decode(self, windows, options, wanted=None):  # type: ignore[no-untyped-def]
             return super().decode(windows, options)[:-1]
 
     with running(Forgetful(echo)) as batcher:
@@ -233,7 +235,7 @@ class SmallDevice(HeldEngine):
 
     fitting = 2
 
-    def decode(self, windows, options):  # type: ignore[no-untyped-def]
+    def decode(self, windows, options, wanted=None):  # type: ignore[no-untyped-def]
         heard = super().decode(windows, options)
         if len(windows) > self.fitting:
             raise OutOfDeviceMemory("no memory left")
@@ -617,3 +619,56 @@ def test_under_many_threads_every_window_is_answered_or_cancelled() -> None:
                 assert text_of(future) == str(mark)
         assert (batcher.open_tickets, sum(batcher.waiting().values())) == (0, 0)
     assert engine.closed
+
+
+class Stepping(FakeEngine):
+    """Asks before each of many steps whether anybody waits, as an engine does that can stop."""
+
+    def __init__(self) -> None:
+        super().__init__(echo, capabilities=replace(FAKE_CAPABILITIES, parallel_decodes=1))
+        self.begun = threading.Event()
+        self.stopped = threading.Event()
+
+    def decode(self, windows, options, wanted):  # type: ignore[no-untyped-def]
+        if mark_of(windows[0]) < 0:
+            self.begun.set()
+            give_up_at = time.monotonic() + LONGEST_WAIT_S
+            while wanted():
+                assert time.monotonic() < give_up_at
+                time.sleep(0.001)
+            self.stopped.set()
+            raise Cancelled("nobody waits for this any more")
+        return super().decode(windows, options)
+
+
+def test_what_nobody_waits_for_any_more_stops_in_the_middle() -> None:
+    engine = Stepping()
+    with running(engine) as batcher:
+        leaving, staying = batcher.open(), batcher.open()
+        left = leaving.submit(window(1, -1), PLAIN)
+        assert engine.begun.wait(LONGEST_WAIT_S)
+        next_one = staying.submit(window(1, 5), PLAIN)
+        leaving.close()
+        assert engine.stopped.wait(LONGEST_WAIT_S)
+        assert text_of(next_one) == "5"
+        assert left.cancelled()
+
+
+def test_who_shares_a_batch_with_one_that_leaves_is_answered() -> None:
+    asked: list[bool] = []
+
+    class Leaving(HeldEngine):
+        def decode(self, windows, options, wanted):  # type: ignore[no-untyped-def]
+            if len(windows) == 2:
+                leaving.close()
+                asked.append(wanted())
+            return super().decode(windows, options, wanted)
+
+    engine = Leaving()
+    with standing_still(engine) as batcher:
+        leaving, staying = batcher.open(), batcher.open()
+        gone, kept = leaving.submit(window(1, 2), PLAIN), staying.submit(window(1, 3), PLAIN)
+        engine.release.set()
+        assert text_of(kept) == "3"
+        assert gone.cancelled()
+        assert asked == [True]
