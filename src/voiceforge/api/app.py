@@ -17,10 +17,11 @@ from voiceforge.api.http.errors import ErrorBoundary, ErrorReplies, install_hand
 from voiceforge.api.http.observe import Observe
 from voiceforge.api.http.request_id import RequestIds
 from voiceforge.api.http.temp_files import TempFiles
-from voiceforge.api.native import jobs, system
+from voiceforge.api.native import jobs, system, tus
 from voiceforge.api.native import models as native_models
 from voiceforge.api.native import routes as native
 from voiceforge.api.native.errors import NativeErrors
+from voiceforge.api.native.tus_headers import TusFrame
 from voiceforge.api.openai_compat import models as openai_models
 from voiceforge.api.openai_compat import routes as openai
 from voiceforge.api.openai_compat.errors import OpenAIErrors
@@ -35,6 +36,7 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         if config.api_key is not None:
             app = ApiKey(app, key=config.api_key, replies=replies)
         app = ErrorBoundary(app, replies=replies)
+        app = TusFrame(app, path=tus.PATH)
         app = TempFiles(app, folder=config.temp_dir)
         app = EarlyReply(app)
         app = Observe(app, metrics=services.metrics, replies=replies)
@@ -53,6 +55,7 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     if services.jobs is not None:
         app.include_router(jobs.router(services, config))
     app.include_router(native_models.router(services))
+    app.include_router(tus.router(services))
     app.include_router(system.router(services, config))
     app.include_router(openai_models.router(services.models))
     if config.features.openai_api:

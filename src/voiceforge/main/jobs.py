@@ -25,6 +25,7 @@ from voiceforge.services.job_watch import JobWatch
 from voiceforge.services.job_workers import JobWorkers
 from voiceforge.services.jobs import Jobs
 from voiceforge.services.retention import RetentionSweep
+from voiceforge.services.uploads import Uploads
 from voiceforge.services.webhook_delivery import DeliveryRules, WebhookDelivery
 from voiceforge.services.webhook_workers import WebhookWorkers
 from voiceforge.services.webhooks import Webhooks
@@ -71,6 +72,7 @@ class JobRoom:
     settings: Settings
     jobs: Jobs
     webhooks: Webhooks
+    uploads: Uploads
     database: Database
     blobs: Blobs
     queue: JobQueue
@@ -83,7 +85,9 @@ class JobRoom:
     def furnish(self, services: Services) -> Services:
         """The same ones, and those of jobs."""
         watch = JobWatch(self.database, self.jobs)
-        return replace(services, jobs=self.jobs, job_watch=watch, webhooks=self.webhooks)
+        return replace(
+            services, jobs=self.jobs, job_watch=watch, webhooks=self.webhooks, uploads=self.uploads
+        )
 
     async def run(self) -> None:
         """Bring the database up to date, then work, until cancelled."""
@@ -192,7 +196,16 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         at_once = JOBS_AT_ONCE if broker is None else 0
     workers = JobWorkers(runner, bell, sweep, count=at_once) if at_once and not told_by_broker else None
     lost = Chore("lost_jobs", _SWEEP_EVERY_S, sweep.run, lease_s=_SWEEP_LEASE_S)
-    chores = Chores(database, [*retention.chores(), *([lost] if broker is not None else [])])
+    uploads = Uploads(
+        database=database,
+        folder=settings.data_dir / "uploads",
+        temp_dir=temp_dir(settings),
+        max_bytes=int(settings.server.max_upload_bytes),
+        expire_s=settings.uploads.expire_s,
+    )
+    chores = Chores(
+        database, [*retention.chores(), *uploads.chores(), *([lost] if broker is not None else [])]
+    )
     delivery = WebhookDelivery(
         database=database,
         sender=sender,
@@ -204,7 +217,9 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
     count = settings.webhooks.workers
     senders = WebhookWorkers(delivery, bell, count=count) if count else None
-    return JobRoom(settings, jobs, webhooks, database, blobs, queue, runner, sweep, workers, senders, chores)
+    return JobRoom(
+        settings, jobs, webhooks, uploads, database, blobs, queue, runner, sweep, workers, senders, chores
+    )
 
 
 def _celery(broker_url: str, metrics: Metrics) -> JobQueue:

@@ -452,6 +452,17 @@ class StoreSettings(Section):
         return None if value is None else _http_address(value)
 
 
+class UploadSettings(Section):
+    """Uploads that come in pieces and are taken up again where they broke off."""
+
+    expire_s: float = Field(
+        default=86_400.0,
+        ge=60,
+        le=30 * 86_400,
+        description="Seconds from its beginning until an upload is removed, finished or not.",
+    )
+
+
 class RetentionSettings(Section):
     """How long what was transcribed is kept. A request may wish a shorter time, never a longer one."""
 
@@ -591,6 +602,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     jobs: JobSettings = JobSettings()
     store: StoreSettings = StoreSettings()
+    uploads: UploadSettings = UploadSettings()
     retention: RetentionSettings = RetentionSettings()
     webhooks: WebhookSettings = WebhookSettings()
     fetch: FetchSettings = FetchSettings()

@@ -15,12 +15,14 @@ from voiceforge.telemetry.metrics import Metrics
 if TYPE_CHECKING:  # it brings the database with it, which commands do not need
     from voiceforge.services.job_watch import JobWatch
     from voiceforge.services.jobs import Jobs
+    from voiceforge.services.uploads import Uploads
     from voiceforge.services.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """results: None where nothing is kept. jobs, job_watch, webhooks: None in processes that accept none."""
+    """results: None where nothing is kept. jobs, job_watch, webhooks, uploads: None in processes that accept
+    none."""
 
     transcriptions: Transcriptions
     models: Models
@@ -31,3 +33,4 @@ class Services:
     jobs: Jobs | None = None
     job_watch: JobWatch | None = None
     webhooks: Webhooks | None = None
+    uploads: Uploads | None = None

@@ -152,6 +152,27 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """One that comes in pieces. offset_bytes: so much is here. metadata: the client's own, as it came.
+    sha256: in hexadecimal digits, once somebody asked. writer: whose turn it is to bring more."""
+
+    id: str
+    tenant: str
+    length_bytes: int
+    offset_bytes: int
+    metadata: str | None
+    filename: str | None
+    sha256: str | None
+    writer: str | None
+    created_at: float
+    expires_at: float
+
+    @property
+    def is_complete(self) -> bool:
+        return self.offset_bytes == self.length_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """seq: counts up over all events, not without holes."""
 

@@ -226,3 +226,21 @@ chores = Table(
     Column("lease_until", Double),
     Column("last_run_at", Double),
 )
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("tenant", TENANT, nullable=False),
+    Column("length_bytes", BigInteger, nullable=False),
+    # So much is on the disk; the file may hold more, which does not count.
+    Column("offset_bytes", BigInteger, nullable=False),
+    Column("metadata", Text),
+    Column("filename", String(255)),
+    Column("sha256", String(64)),
+    # The request that brings more; another one that wants to takes its place here, and waits for its end.
+    Column("writer", String(40)),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("ix_uploads_expiring", "expires_at"),
+)

@@ -1,4 +1,5 @@
-"""Jobs: recordings, transcriptions, chunks, results, batches, events, webhooks, deliveries, chores."""
+"""Jobs: recordings, transcriptions, chunks, results, batches, events, webhooks, deliveries, chores,
+uploads."""
 
 from __future__ import annotations
 
@@ -239,6 +240,21 @@ def upgrade() -> None:
     op.create_index(
         "ix_deliveries_waiting", "deliveries", ["available_at"], unique=False, **_where("status = 'waiting'")
     )
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("length_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("offset_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=True),
+        sa.Column("filename", sa.String(length=255), nullable=True),
+        sa.Column("sha256", sa.String(length=64), nullable=True),
+        sa.Column("writer", sa.String(length=40), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_uploads"),
+    )
+    op.create_index("ix_uploads_expiring", "uploads", ["expires_at"], unique=False)
     if op.get_bind().dialect.name == "sqlite":
         for statement in _SEARCH_SQLITE:
             op.execute(statement)
@@ -255,6 +271,8 @@ def downgrade() -> None:
         op.execute("DROP TABLE result_texts")
     else:
         op.execute("DROP INDEX ix_results_search")
+    op.drop_index("ix_uploads_expiring", table_name="uploads")
+    op.drop_table("uploads")
     op.drop_index("ix_deliveries_waiting", table_name="deliveries")
     op.drop_index("ix_deliveries_leased", table_name="deliveries")
     op.drop_index("ix_deliveries_of_event", table_name="deliveries")
