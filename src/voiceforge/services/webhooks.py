@@ -21,11 +21,14 @@ from voiceforge.services.webhook_events import EVENT_TYPES, TEST_EVENT, host_of,
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+__all__ = ["CALLBACKS", "EVENT_TYPES", "Delivery", "DeliveryStatus", "NewWebhook", "Webhook", "Webhooks"]
+
 CALLBACKS = "callbacks"
 """In place of an id: what signs the callbacks that requests name."""
 OVERLAP_S = 86_400.0
 _MOST_PER_TENANT = 100
-_MOST_LISTED = 100
+_MOST_LISTED = 101
+"""A page of 100, and one more that tells whether there is another."""
 _MOST_SECRETS = 5
 """That sign at the same time: headers have their limits."""
 
@@ -82,7 +85,7 @@ class Webhooks:
         return NewWebhook(made, made.secrets[0].secret)
 
     async def list(self, tenant: str, *, before: str | None = None, limit: int = 20) -> Sequence[Webhook]:
-        """The newest first, at most `limit` (up to 100) of those made before the one with id `before`; not
+        """The newest first, at most `limit` (up to 101) of those made before the one with id `before`; not
         the signer of callbacks."""
         async with self._database.reading() as connection:
             return await rows.newest(connection, tenant, before=before, limit=min(limit, _MOST_LISTED))
@@ -196,7 +199,7 @@ class Webhooks:
         before: str | None = None,
         limit: int = 20,
     ) -> Sequence[Delivery]:
-        """The newest first, at most `limit` (up to 100) of those made before the one with id `before`.
+        """The newest first, at most `limit` (up to 101) of those made before the one with id `before`.
 
         Raises:
             NotFound, Unavailable
