@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import click
 
-from voiceforge.cli import event_loop
 from voiceforge.cli.common_options import can_be_quiet, prints_json, reads_settings
 from voiceforge.cli.complaints import EXIT_FAILED
 from voiceforge.cli.ports import Choices, Ports, Schema
@@ -109,6 +108,8 @@ def _run(
     async def run() -> tuple[str, Result]:
         async with ctx.ensure_object(Ports).schema(choices) as schema:
             return schema.head(), await act(schema)
+
+    from voiceforge.cli import event_loop
 
     return event_loop.run(run())
 
