@@ -55,6 +55,8 @@ def http_config(settings: Settings, version: str) -> HttpConfig:
         api_key=settings.api_key.get_secret_value() if settings.api_key is not None else None,
         max_upload_bytes=int(settings.server.max_upload_bytes),
         defaults=transcribe_defaults(settings),
+        unkept_upload_bytes=int(settings.retention.memory_bytes),
+        unkept_text_s=settings.retention.fetch_s,
         features=HttpFeatures(features.openai_api, features.url_input, features.metrics),
     )
 

@@ -24,6 +24,8 @@ class HttpConfig:
     api_key: None leaves every path open.
     defaults: what a request that names no option gets (limits, VAD thresholds, peak normalisation).
     upload_idle_s: an upload that brings nothing for this long is given up.
+    unkept_upload_bytes: the largest upload of a request with `retention=none`, which stays in memory.
+    unkept_text_s: how long the text of a job with `retention=none` can be fetched.
     ping_interval_s: a stream that has nothing to say sends a comment this often, so that no proxy
         takes it for dead.
     """
@@ -35,4 +37,6 @@ class HttpConfig:
     defaults: TranscribeOptions = field(default_factory=TranscribeOptions)
     features: HttpFeatures = field(default_factory=HttpFeatures)
     upload_idle_s: float = 60.0
+    unkept_upload_bytes: int = 64 * 1024**2
+    unkept_text_s: float = 3600.0
     ping_interval_s: float = 10.0

@@ -46,6 +46,10 @@ Upload = AudioFile | AudioBytes
 """A recording that has fully arrived; a file is removed when the request is over."""
 
 
+OnFile = Callable[[Fields], int | None]
+"""See `Uploads.form`."""
+
+
 @dataclass(frozen=True, slots=True)
 class FormFile:
     """filename: as the client says, without folders; None where that is no name. upload: None where it was
@@ -80,7 +84,8 @@ class _Spool:
     def __init__(self, files: RequestFiles, limit_bytes: int, *, small_bytes: int = _WRITE_BYTES - 1) -> None:
         """
         Args:
-            small_bytes: up to so many stay in memory when all have come; never more than are written at once.
+            small_bytes: up to so many stay in memory when all have come; where that is the limit, nothing is
+                ever written.
         """
         self._files = files
         self._limit_bytes = limit_bytes
@@ -105,7 +110,9 @@ class _Spool:
 
     def writing_if_full(self) -> Awaitable[None] | None:
         """To be awaited before more is taken; None where there is nothing to wait for."""
-        most_bytes = self._small_bytes if self._ended else _WRITE_BYTES - 1
+        most_bytes = _WRITE_BYTES - 1
+        if self._ended or self._small_bytes == self._limit_bytes:
+            most_bytes = self._small_bytes
         return self._write() if self._waiting.size_bytes > most_bytes else None
 
     async def _write(self) -> None:
@@ -132,6 +139,15 @@ class _Spool:
         file, path = self._target
         file.close()
         return AudioFile(path, self._digest.digest())
+
+
+def _spool(
+    files: RequestFiles, limit_bytes: int, memory_bytes: int | None, small_bytes: int = _WRITE_BYTES - 1
+) -> _Spool:
+    if memory_bytes is None:
+        return _Spool(files, limit_bytes, small_bytes=small_bytes)
+    limit_bytes = min(limit_bytes, memory_bytes)
+    return _Spool(files, limit_bytes, small_bytes=limit_bytes)
 
 
 class _Pieces:
@@ -173,14 +189,13 @@ class Uploads:
         self._max_upload_bytes = max_upload_bytes
         self._idle_s = idle_s
 
-    async def form(
-        self, request: Request, on_file: Callable[[Fields], None] | None = None, *, many: bool = False
-    ) -> Form:
+    async def form(self, request: Request, on_file: OnFile | None = None, *, many: bool = False) -> Form:
         """Read a multipart form.
 
         Args:
             on_file: called with the fields so far when a file part begins; what it raises refuses
-                the upload before it has arrived.
+                the upload before it has arrived. What it returns is the size it may have, and that it is
+                to stay in memory; None: as usual.
             many: several files may come, which share the limit of one; empty ones are not refused here.
 
         Raises:
@@ -221,10 +236,14 @@ class Uploads:
             raise InvalidRequest("the multipart body is malformed") from error
         return await reader.finish()
 
-    async def raw(self, request: Request) -> Upload:
-        """Read a body that is the audio itself."""
+    async def raw(self, request: Request, *, memory_bytes: int | None = None) -> Upload:
+        """Read a body that is the audio itself.
+
+        Args:
+            memory_bytes: the size it may have, where it is to stay in memory.
+        """
         self._check_declared(request, 0)
-        spool = _Spool(files_of(request.scope), self._max_upload_bytes)
+        spool = _spool(files_of(request.scope), self._max_upload_bytes, memory_bytes)
 
         def take(piece: bytes) -> Awaitable[None] | None:
             spool.take(piece)
@@ -291,7 +310,7 @@ class _FormReader:
         self,
         files: RequestFiles,
         max_upload_bytes: int,
-        on_file: Callable[[Fields], None] | None,
+        on_file: OnFile | None,
         *,
         many: bool,
     ) -> None:
@@ -338,10 +357,11 @@ class _FormReader:
         if self._name == FILE_FIELD:
             if self._spools and not self._many:
                 raise InvalidRequest("the form has more than one file", field=FILE_FIELD)
+            memory_bytes = None
             if self._on_file is not None:
-                self._on_file(Fields(self._pairs))
+                memory_bytes = self._on_file(Fields(self._pairs))
             small_bytes = _SMALL_OF_MANY_BYTES if self._many else _WRITE_BYTES - 1
-            spool = _Spool(self._files, self._max_upload_bytes, small_bytes=small_bytes)
+            spool = _spool(self._files, self._max_upload_bytes, memory_bytes, small_bytes)
             self._spools.append((_file_name(options.get(b"filename")), spool))
             self._take = spool.take
         elif b"filename" in options:

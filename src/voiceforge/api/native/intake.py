@@ -5,8 +5,9 @@ is."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
@@ -24,9 +25,13 @@ from voiceforge.api.native.job_convert import (
 from voiceforge.api.native.schemas import Options
 from voiceforge.errors import InvalidRequest, UnsupportedOption
 from voiceforge.services.jobs import JobRequest
-from voiceforge.services.recordings import Source, UrlSource
-from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions
+from voiceforge.services.recordings import AudioFile, Source, UrlSource
+from voiceforge.services.result_cache import CacheUse
+from voiceforge.services.transcriptions import DEFAULT_TENANT, TranscribeRequest, Transcriptions
 from voiceforge.speech.options import TranscribeOptions
+
+if TYPE_CHECKING:
+    from voiceforge.services.uploads import Uploads as UploadsInPieces
 
 RAW_TYPES = ("audio/*", "video/*", "application/octet-stream", "application/ogg")
 BODY_TYPES = ("multipart/form-data", "application/json", *RAW_TYPES)
@@ -50,19 +55,35 @@ class _Wish:
     format: str
     model: str
 
+    @property
+    def leaves_nothing(self) -> bool:
+        """Answered at once, and nothing of it may touch the disk."""
+        return self.given.retention == "none" and self.given.mode == "sync"
+
 
 class Reception:
-    def __init__(self, transcriptions: Transcriptions, config: HttpConfig) -> None:
+    """Args:
+    in_pieces: None where no such uploads are taken.
+    """
+
+    def __init__(
+        self, transcriptions: Transcriptions, config: HttpConfig, in_pieces: UploadsInPieces | None = None
+    ) -> None:
+        self._in_pieces = in_pieces
         self._transcriptions = transcriptions
         self._config = config
         self._uploads = Uploads(config.max_upload_bytes, config.upload_idle_s)
 
-    async def receive(self, request: Request) -> Intake:
+    async def receive(self, request: Request, held: AsyncExitStack) -> Intake:
         """Read the whole request.
+
+        Args:
+            held: what the intake needs until it was dealt with.
 
         Raises:
             InvalidRequest, UnsupportedOption: names the field; before the recording is read where it can be.
             ModelNotFound, ModelNotInstalled, UploadTooLarge, EmptyAudio
+            NotFound, Conflict: an `upload_id` is none, or not of a finished one.
         """
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         query = Fields(request.query_params.multi_items())
@@ -73,27 +94,53 @@ class Reception:
                 )
         in_query = self._wish(request, query.as_input(Options))
         if content_type == "multipart/form-data":
-            return await self._from_form(request, query)
+            return await self._from_form(request, query, held)
         if content_type == "application/json":
             body = await self._uploads.json_object(request)
-            return self._intake(request, self._wish(request, {**query.as_input(Options), **body}), None)
+            wish = self._wish(request, {**query.as_input(Options), **body})
+            return self._intake(request, wish, *await self._uploaded(wish, held))
         if not _is_raw(content_type):
             raise UnsupportedOption(
                 f"Content-Type {content_type[:100]!r} is none of {', '.join(BODY_TYPES)}",
                 field="Content-Type",
                 choices=BODY_TYPES,
             )
-        return self._intake(request, in_query, await self._uploads.raw(request))
+        if in_query.given.upload_id is not None:
+            raise InvalidRequest(
+                "send upload_id in a form or as JSON, without a recording", field="upload_id"
+            )
+        memory_bytes = self._config.unkept_upload_bytes if in_query.leaves_nothing else None
+        return self._intake(request, in_query, await self._uploads.raw(request, memory_bytes=memory_bytes))
 
-    async def _from_form(self, request: Request, query: Fields) -> Intake:
-        def refuse_unknown_model(fields: Fields) -> None:
-            """Before gigabytes arrive for it. Other fields may still follow the file."""
-            self._transcriptions.check((query + fields).text("model"), self._config.defaults)
+    async def _from_form(self, request: Request, query: Fields, held: AsyncExitStack) -> Intake:
+        def on_file(fields: Fields) -> int | None:
+            """Refuse an unknown model before gigabytes arrive for it. Other fields may still follow."""
+            known = query + fields
+            self._transcriptions.check(known.text("model"), self._config.defaults)
+            leaves_nothing = known.text("retention") == "none" and known.text("mode") != "async"
+            return self._config.unkept_upload_bytes if leaves_nothing else None
 
-        form = await self._uploads.form(request, on_file=refuse_unknown_model)
+        form = await self._uploads.form(request, on_file=on_file)
         fields = query + form.fields
         wish = self._wish(request, fields.as_input(Options))
+        if wish.leaves_nothing and isinstance(form.upload, AudioFile):
+            raise InvalidRequest("send retention before the file, or in the query", field="retention")
+        if form.upload is None:
+            return self._intake(request, wish, *await self._uploaded(wish, held))
+        if wish.given.upload_id is not None:
+            raise InvalidRequest("send a file or an upload_id, not both", field="upload_id")
         return self._intake(request, wish, form.upload, form.filename)
+
+    async def _uploaded(self, wish: _Wish, held: AsyncExitStack) -> tuple[Upload | None, str | None]:
+        """What was uploaded before, in pieces, and its name."""
+        if wish.given.upload_id is None:
+            return None, None
+        if self._in_pieces is None:
+            raise InvalidRequest("this server takes no uploads in pieces", field="upload_id")
+        keep = wish.given.retention != "none"
+        source = self._in_pieces.source(DEFAULT_TENANT, wish.given.upload_id, keep=keep)
+        uploaded = await held.enter_async_context(source)
+        return uploaded.audio, uploaded.filename
 
     def _wish(self, request: Request, values: Mapping[str, Any]) -> _Wish:
         """Everything about the options that can be known without the recording."""
@@ -124,17 +171,30 @@ class Reception:
         url = wish.given.url
         if url is not None and not self._config.features.url_input:
             raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
+        if url is not None and wish.leaves_nothing:
+            raise InvalidRequest(
+                "what stands at a url is fetched to a file: with retention=none, send the recording itself",
+                field="url",
+            )
         work = TranscribeRequest(
             source=_source(url, upload),
             options=wish.options,
             model=wish.model,
-            cache=wanted_cache_use(request),
+            cache=CacheUse.NONE if wish.leaves_nothing else wanted_cache_use(request),
             deadline_s=wish.given.timeout_s,
         )
         job = None
         if wish.given.mode == "async":
             key = idempotency_key(request)
-            job = job_request(wish.given, work.source, wish.options, wish.model, filename, key)
+            job = job_request(
+                wish.given,
+                work.source,
+                wish.options,
+                wish.model,
+                filename,
+                key,
+                self._config.unkept_text_s,
+            )
         return Intake(work, wish.format, wish.given.words, job)
 
 
@@ -146,7 +206,7 @@ def _source(url: str | None, upload: Upload | None) -> Source:
     if url is not None:
         return UrlSource(url)
     raise InvalidRequest(
-        "there is no recording: send it as 'file', as the body, or as a url", field=FILE_FIELD
+        "there is no recording: send it as 'file', as the body, as a url, or an upload_id", field=FILE_FIELD
     )
 
 

@@ -16,12 +16,12 @@ from starlette.requests import Request
 
 from voiceforge.api.native.schemas import Options, PriorityName
 from voiceforge.errors import InvalidRequest, NotFound
-from voiceforge.services.jobs import JobRequest, JobView, Rank
+from voiceforge.services.jobs import JobRequest, JobView, Rank, Retention
 from voiceforge.services.recordings import Source, UrlSource
 from voiceforge.speech.options import TranscribeOptions
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
-_OF_JOBS_ONLY = ("priority", "callback_url", "metadata")
+_OF_JOBS_ONLY = ("priority", "callback_url", "metadata", "keep_audio_s", "keep_text_s")
 _OF_WAITING_ONLY = ("timeout_s",)
 _LONGEST_KEY = 255
 _LONGEST_TEXTS = 65_536
@@ -78,6 +78,7 @@ def job_request(
     model: str,
     filename: str | None,
     key: str | None,
+    unkept_text_s: float,
 ) -> JobRequest:
     return JobRequest(
         source=source,
@@ -88,7 +89,21 @@ def job_request(
         filename=_name_in(source.url) if isinstance(source, UrlSource) else filename,
         callback_url=given.callback_url,
         idempotency_key=key,
+        retention=wanted_retention(given, unkept_text_s),
     )
+
+
+def wanted_retention(given: Options, unkept_text_s: float) -> Retention | None:
+    """None: as the server's policy says, which a wish can only shorten.
+
+    Args:
+        unkept_text_s: how long a text that is not to be kept can be fetched.
+    """
+    if given.retention == "none":
+        return Retention(0.0, unkept_text_s).shortened(Retention(given.keep_audio_s, given.keep_text_s))
+    if given.keep_audio_s is None and given.keep_text_s is None:
+        return None
+    return Retention(given.keep_audio_s, given.keep_text_s)
 
 
 def _name_in(url: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from voiceforge.speech.transcript import Transcript
 
 def router(services: Services, config: HttpConfig) -> APIRouter:
     routes = APIRouter()
-    reception = Reception(services.transcriptions, config)
+    reception = Reception(services.transcriptions, config, services.uploads)
 
     @routes.post(
         "/v1/transcriptions", tags=["Transcription"], **_documented(services.transcriptions.formats())
@@ -31,20 +32,22 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
     async def transcribe(request: Request) -> Response:
         """Transcribe a recording: a form's `file`, the body itself, or a `url`. With `mode=async` it is
         transcribed in its own time, and the answer is where to ask after it."""
-        intake = await reception.receive(request)
-        if intake.job is not None:
-            return await accepted(services, intake.job)
-        shape = ("native", intake.format, intake.words)
-        render = partial(services.transcriptions.render, fmt=intake.format, words=intake.words)
-        return await answered(request, services.transcriptions, intake.work, shape, render)
+        async with AsyncExitStack() as held:
+            intake = await reception.receive(request, held)
+            if intake.job is not None:
+                return await accepted(services, intake.job)
+            shape = ("native", intake.format, intake.words)
+            render = partial(services.transcriptions.render, fmt=intake.format, words=intake.words)
+            return await answered(request, services.transcriptions, intake.work, shape, render)
 
     @routes.post("/transcribe", tags=["Transcription"], response_model=schemas.PlainOut, **_documented(None))
     async def transcribe_plainly(request: Request) -> Response:
         """Transcribe a recording; takes the same options, answers with the text and little else."""
-        intake = await reception.receive(request)
-        if intake.job is not None:
-            raise InvalidRequest("this path has no mode=async; POST /v1/transcriptions has", field="mode")
-        return await answered(request, services.transcriptions, intake.work, "plain", _plainly)
+        async with AsyncExitStack() as held:
+            intake = await reception.receive(request, held)
+            if intake.job is not None:
+                raise InvalidRequest("this path has no mode=async; POST /v1/transcriptions has", field="mode")
+            return await answered(request, services.transcriptions, intake.work, "plain", _plainly)
 
     return routes
 

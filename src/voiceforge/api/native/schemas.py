@@ -83,6 +83,18 @@ class Options(BaseModel):
     metadata: Metadata | None = Field(
         None, description="A JSON object of yours that comes back with the job; up to 16 KiB."
     )
+    upload_id: str | None = Field(
+        None, max_length=40, description="A finished upload of `/v1/uploads`, in place of a file."
+    )
+    retention: Literal["none"] | None = Field(
+        None,
+        description="`none`: nothing is kept. The recording stays in memory, and no result serves others; of "
+        "a job, audio goes at its end and text soon after.",
+    )
+    keep_audio_s: float | None = Field(
+        None, ge=0, description="Seconds after its end until the audio of a job is erased."
+    )
+    keep_text_s: float | None = Field(None, ge=0, description="Likewise its text.")
 
 
 class WordOut(BaseModel):
