@@ -1,5 +1,5 @@
-"""What was accepted is finished, once, with the same text, whatever is killed meanwhile. The full size of this
-is benchmarks/chaos.py."""
+"""What was accepted is finished, once, with the same text, whatever is killed meanwhile. The full size of
+this is benchmarks/chaos.py."""
 
 from __future__ import annotations
 

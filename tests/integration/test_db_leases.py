@@ -7,7 +7,7 @@ from collections import Counter
 
 from sqlalchemy import text
 
-from voiceforge.infra.db import leases, transcriptions
+from voiceforge.infra.db import leases, line, transcriptions
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Claim, JobError, JobProgress, JobStatus, NewJob, Rank
@@ -152,3 +152,24 @@ async def test_taking_the_next_reads_the_index_not_the_table(database: Database)
     assert "ix_transcriptions_waiting" in plan
     assert "TEMP B-TREE" not in plan
     assert "Sort" not in plan
+
+
+async def test_who_was_told_of_a_job_waits_for_it_where_it_is_just_being_changed(database: Database) -> None:
+    (job_id,) = await added(database, job(1))
+    changing = asyncio.Event()
+    looked = asyncio.Event()
+
+    async def change() -> None:
+        async with database.transaction() as connection:
+            await line.set_told(connection, [job_id], T0)
+            changing.set()
+            await looked.wait()
+
+    async def take() -> Claim | None:
+        await changing.wait()
+        asyncio.get_running_loop().call_later(0.1, looked.set)  # while it waits for the other
+        async with database.transaction() as connection:
+            return await leases.claim(connection, job_id, worker="w", now=T0 + 1000, lease_s=LEASE_S)
+
+    _, claim = await asyncio.gather(change(), take())
+    assert claim is not None

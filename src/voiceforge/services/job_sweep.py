@@ -120,9 +120,11 @@ class JobSweep:
                 if len(waiting) > tasks:
                     _log.warning("queue has lost tasks", lane=lane, jobs=len(waiting), tasks=tasks)
                     jobs += waiting
-        if jobs and await self._queue.offer([task_of(job) for job in jobs]):
+        if jobs:
+            # Before they are told: a worker is quick, and must not find them locked by this.
             async with self._database.transaction() as connection:
                 await line.set_told(connection, [job.id for job in jobs], now)
+            await self._queue.offer([task_of(job) for job in jobs])
 
     async def _take_back(self, connection: AsyncConnection, claim: Claim, now: float) -> bool:
         """Whether it waits again now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import socket
@@ -14,16 +15,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from voiceforge.errors import Unavailable
 from voiceforge.infra.db import events, transcriptions
 from voiceforge.infra.db.database import Database
-from voiceforge.infra.db.records import Job, JobFilter, JobStatus
+from voiceforge.infra.db.records import Event, Job, JobFilter, JobStatus
 from voiceforge.testing.postgres_server import PostgresServer, postgres_server
 from voiceforge.testing.redis_server import RedisServer, redis_server
-from voiceforge.testing.webhook_receiver import WebhookReceiver, webhook_receiver
+from voiceforge.testing.webhook_receiver import Message, WebhookReceiver, webhook_receiver
 
 _TENANT = "default"
 _START_S = 60.0
@@ -56,6 +58,7 @@ class JobCluster:
         receiver: WebhookReceiver,
         *,
         workers: int,
+        worker_options: Sequence[str] = (),
         redis: RedisServer | None = None,
         postgres: PostgresServer | None = None,
         database_url: str,
@@ -67,12 +70,12 @@ class JobCluster:
         self._postgres = postgres
         self._database = Database(database_url)
         self._worker_count = workers
+        self._worker_options = tuple(worker_options)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port: int = free.getsockname()[1]
         self._server: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes]] = []
         self._client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", timeout=30)
-        self._clips: dict[str, Path] = {}
         self._dice = random.Random(4)  # noqa: S311
         self.kills: Counter[str] = Counter()
         self.refusals = 0
@@ -83,14 +86,15 @@ class JobCluster:
         if self._postgres is not None:
             self._run("db", "upgrade").wait(_START_S)
         self._server = self._run("serve", "--port", str(self._port))
-        self._workers = [self._run("worker") for _ in range(self._worker_count)]
+        self._workers = [self._run("worker", *self._worker_options) for _ in range(self._worker_count)]
 
     async def ready(self) -> None:
-        """Until the server answers for a loaded model."""
+        """Until the server has its model and its database."""
         async with asyncio.timeout(_START_S):
             while True:
                 with contextlib.suppress(httpx.TransportError):
-                    if (await self._client.get("/health/ready")).status_code == 200:
+                    asked = [await self._client.get(path) for path in ("/health/ready", "/v1/transcriptions")]
+                    if {answer.status_code for answer in asked} == {200}:
                         return
                 await asyncio.sleep(0.1)
 
@@ -100,7 +104,7 @@ class JobCluster:
             self._server = self._run("serve", "--port", str(self._port))
         for place, worker in enumerate(self._workers):
             if worker.poll() is not None:
-                self._workers[place] = self._run("worker")
+                self._workers[place] = self._run("worker", *self._worker_options)
 
     def kill_worker(self) -> None:
         worker = self._dice.choice(self._workers)
@@ -159,11 +163,40 @@ class JobCluster:
                 env=self._environment,
             )
 
+    def broker_url(self) -> str:
+        assert self._redis is not None
+        return self._redis.url
+
+    def kill_whoever_works(self) -> None:
+        """All of them, wherever the jobs are worked on."""
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
+        if not self._workers:
+            self.kill_server()
+        self.revive()
+
     # -- jobs
+
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """A request to the server, again where it is just being started."""
+        while True:
+            try:
+                return await self._client.request(method, path, **options)
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
+
+    async def job(self, job_id: str) -> Job:
+        return next(job for job in await self.jobs() if job.id == job_id)
+
+    async def events(self, job_id: str) -> list[Event]:
+        """What happened to it so far."""
+        async with self._database.reading() as connection:
+            return await events.of(connection, _TENANT, job_id, after=0)
 
     async def submit(self, number: int, clip: Path, *, callback: bool = True) -> str:
         """The id of an accepted job. As a patient client does it, with one idempotency key for all tries."""
-        self._clips[clip.stem] = clip
+        content = await asyncio.to_thread(clip.read_bytes)
         form = {"mode": "async", "metadata": f'{{"clip": "{clip.stem}"}}'}
         if callback:
             form["callback_url"] = self._receiver.url
@@ -172,7 +205,7 @@ class JobCluster:
                 answer = await self._client.post(
                     "/v1/transcriptions",
                     data=form,
-                    files={"file": (clip.name, clip.read_bytes())},
+                    files={"file": (clip.name, content)},
                     headers={"Idempotency-Key": f"job-{number}"},
                 )
             except httpx.TransportError:
@@ -215,9 +248,8 @@ class JobCluster:
             found.statuses[job.status] += 1
             if job.error is not None:
                 found.errors[job.error.code] += 1
-            async with self._database.reading() as connection:
-                happened = await events.of(connection, _TENANT, job_id, after=0)
-            ends = [event for event in happened if event.type == f"transcription.{JobStatus.COMPLETED}"]
+            told = f"transcription.{JobStatus.COMPLETED}"
+            ends = [event for event in await self.events(job_id) if event.type == told]
             found.ends[len(ends)] += 1
             if job.status is JobStatus.COMPLETED:
                 document = (await self._client.get(f"/v1/transcriptions/{job_id}")).json()
@@ -225,9 +257,7 @@ class JobCluster:
         ids: dict[str, set[str]] = {}
         for message in self._receiver.received:
             found.messages += 1
-            ids.setdefault(httpx.Response(200, content=message.body).json()["data"]["id"], set()).add(
-                message.id
-            )
+            ids.setdefault(_job_of(message), set()).add(message.id)
         found.message_ids = sum(len(ids.get(job_id, ())) for job_id in accepted)
         found.most_ids_of_a_job = max((len(found) for found in ids.values()), default=0)
         return found
@@ -241,8 +271,7 @@ class JobCluster:
         wanted = set(job_ids)
         async with asyncio.timeout(timeout_s):
             while True:
-                bodies = [httpx.Response(200, content=one.body).json() for one in self._receiver.received]
-                if wanted <= {body["data"]["id"] for body in bodies}:
+                if wanted <= {_job_of(message) for message in self._receiver.received}:
                     return
                 await asyncio.sleep(0.2)
 
@@ -260,15 +289,23 @@ class JobCluster:
         await done
 
 
+def _job_of(message: Message) -> str:
+    return str(json.loads(message.body)["data"]["id"])
+
+
 @contextlib.asynccontextmanager
 async def job_cluster(
-    folder: Path, *, workers: int, settings: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    workers: int,
+    worker_options: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[JobCluster]:
     """One that is started while the block runs.
 
     Args:
-        workers: processes beside the server, told through Redis and with a PostgreSQL; 0: the server alone, as
-            it comes.
+        workers: processes beside the server, told through Redis and with a PostgreSQL; 0: the server alone,
+            as it comes.
         settings: environment variables.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFORGE_")}
@@ -294,6 +331,7 @@ async def job_cluster(
             environment | dict(settings or {}),
             receiver,
             workers=workers,
+            worker_options=worker_options,
             redis=redis,
             postgres=postgres,
             database_url=url,

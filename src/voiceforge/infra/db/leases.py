@@ -25,6 +25,8 @@ async def claim_next(
     if set(ranks) != set(Rank):
         query = query.where(table.c.rank.in_([int(rank) for rank in ranks]))
     query = query.order_by(table.c.rank, table.c.id).limit(1)
+    # What another is taking at this moment is passed over, not waited for. SQLite has one writer anyway.
+    query = query.with_for_update(skip_locked=True)
     return await _claim(connection, query, worker=worker, now=now, lease_s=lease_s)
 
 
@@ -35,14 +37,15 @@ async def claim(
     query = select(table.c.id).where(
         table.c.id == job_id, table.c.status == JobStatus.QUEUED, table.c.available_at <= now
     )
+    # Waited for, where it is just being changed: who was told of this job is not told of it again soon.
+    query = query.with_for_update()
     return await _claim(connection, query, worker=worker, now=now, lease_s=lease_s)
 
 
 async def _claim(
     connection: AsyncConnection, query: Select[tuple[str]], *, worker: str, now: float, lease_s: float
 ) -> Claim | None:
-    # What another is taking at this moment is passed over, not waited for. SQLite has one writer anyway.
-    found = (await connection.execute(query.with_for_update(skip_locked=True))).scalar()
+    found = (await connection.execute(query)).scalar()
     if found is None:
         return None
     token, until = new_token(), now + lease_s
