@@ -34,13 +34,19 @@ from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.infra.webhooks.signing import new_secret, signed_headers
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_sweep import Workplace
+from voiceforge.services.jobs import JobRequest
+from voiceforge.services.samples import sample_recordings
 from voiceforge.services.webhook_delivery import DeliveryRules, WebhookDelivery
 from voiceforge.services.webhook_events import message
 from voiceforge.services.webhook_schedule import MOST_ATTEMPTS
 from voiceforge.services.webhook_workers import WebhookWorkers
 from voiceforge.services.webhooks import CALLBACKS, Webhooks
+from voiceforge.speech.options import TranscribeOptions
+from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.telemetry.metrics import Metrics
-from voiceforge.testing.job_house import TestClock
+from voiceforge.testing.fake_engine import says_by_length
+from voiceforge.testing.job_house import TestClock, job_house
+from voiceforge.testing.memory_blobs import MemoryBlobs
 from voiceforge.testing.webhook_receiver import Answer, Message, WebhookReceiver, webhook_receiver
 
 TENANT = "default"
@@ -181,6 +187,43 @@ async def test_tells_what_happened_to_those_who_want_to_know(post: Post, receive
         "retryable": False,
     }
     assert post.metrics.total("webhook_deliveries", outcome="delivered") == 2
+
+
+async def test_a_job_that_was_worked_on_is_told_of(
+    post: Post, receiver: WebhookReceiver, tmp_path: Path
+) -> None:
+    """From its acceptance to the callback, nothing of what was said in it."""
+    _, secret = await post.hook(receiver.url)
+    signer = (await post.webhooks.rotate(TENANT, CALLBACKS)).secret
+    house = job_house(
+        post.database,
+        MemoryBlobs(),
+        tmp_path,
+        vad=SileroModel(),
+        script=says_by_length(),
+        news=lambda: post.news,
+        check_callback=post.webhooks.check_callback,
+    )
+    async with house as at_work:
+        recording = sample_recordings()[0]
+        request = JobRequest(recording, TranscribeOptions(), callback_url=receiver.url + "/callback")
+        job = (await at_work.jobs.submit(request)).job
+        with pytest.raises(UrlRefused):
+            await at_work.jobs.submit(
+                JobRequest(recording, TranscribeOptions(), callback_url="http://10.0.0.1/")
+            )
+        at_work.start()
+        async for _ in at_work.jobs.events(TENANT, job.id):
+            pass
+        text = (await at_work.jobs.transcript(TENANT, job.id)).text
+    assert await post.send_all() == 2
+    by_path = {message.path: message for message in await receiver.arrived(2)}
+    hooked, called = verified(by_path["/hook"], secret), verified(by_path["/hook/callback"], signer)
+    assert hooked == called
+    assert hooked["data"]["id"] == job.id
+    assert hooked["data"]["duration"] == pytest.approx(9.963)
+    assert text
+    assert text not in by_path["/hook"].body.decode()
 
 
 async def test_openai_s_client_unwraps_it(post: Post, receiver: WebhookReceiver) -> None:

@@ -48,10 +48,11 @@ class JobNews:
         """
         data: dict[str, Any] = {"id": job.id}
         if status.is_final:
+            known_s = duration_s if duration_s is not None else job.duration_s
             data |= {
                 "status": status,
                 "model": job.model,
-                "duration": duration_s if duration_s is not None else job.duration_s,
+                "duration": None if known_s is None else round(known_s, 3),
                 "metadata": dict(job.metadata),
                 "batch_id": job.batch_id,
             }

@@ -35,21 +35,23 @@ class WebhookWorkers:
         """Until cancelled; then what was being sent is given back, for whoever comes next."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._look_after())
+            rested = True
             while True:
                 await self._free.acquire()
                 self._sent.clear()
-                claim = await self._next()
+                claim = await self._next(look_first=rested)
+                rested = claim is None
                 if claim is not None:
                     group.create_task(self._send(claim))
-                    continue
-                self._free.release()
-                await self._rest()
+                else:
+                    self._free.release()
+                    await self._rest()
 
-    async def _next(self) -> DeliveryClaim | None:
+    async def _next(self, *, look_first: bool) -> DeliveryClaim | None:
         claim = None
         with _told():
             # Looking costs less than taking, which is a transaction that writes.
-            if await self._delivery.any_due():
+            if not look_first or await self._delivery.any_due():
                 claim = await self._delivery.take()
         return claim
 

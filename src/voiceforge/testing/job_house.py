@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,6 +100,7 @@ async def job_house(
     workers: int = 2,
     capabilities: Capabilities = SHORT_WINDOWS,
     news: Callable[[], JobNews] = JobNews,
+    check_callback: Callable[[str], Awaitable[None]] | None = None,
 ) -> AsyncIterator[JobHouse]:
     """One that is open while the block runs; its workers do not run unless started. The database and the
     store are the test's."""
@@ -140,6 +141,7 @@ async def job_house(
         queue=queue,
         transcriptions=transcriptions,
         news=told,
+        check_callback=check_callback,
         retention=retention,
         clock=clock,
     )

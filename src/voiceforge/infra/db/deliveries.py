@@ -65,26 +65,25 @@ async def claim(
     connection: AsyncConnection, delivery_id: str, *, worker: str, now: float, lease_s: float
 ) -> DeliveryClaim | None:
     """This one. None: it is not due."""
-    query = select(table.c.id).where(
+    query = select(table).where(
         table.c.id == delivery_id, table.c.status == DeliveryStatus.WAITING, table.c.available_at <= now
     )
     return await _claim(connection, query, worker=worker, now=now, lease_s=lease_s)
 
 
 async def _claim(
-    connection: AsyncConnection, query: Select[tuple[str]], *, worker: str, now: float, lease_s: float
+    connection: AsyncConnection, query: Select[Any], *, worker: str, now: float, lease_s: float
 ) -> DeliveryClaim | None:
-    found = (await connection.execute(query.with_for_update(skip_locked=True))).scalar()
-    if found is None:
+    row = (await connection.execute(query.with_for_update(skip_locked=True))).first()
+    if row is None:
         return None
-    row = (await connection.execute(select(table).where(table.c.id == found))).one()
     log = list(row.log)
     if row.lease_token is not None:
         log.append(asdict(DeliveryAttempt(row.available_at, None, INTERRUPTED, None)))
     token, until = new_token(), now + lease_s
     await connection.execute(
         update(table)
-        .where(table.c.id == found)
+        .where(table.c.id == row.id)
         .values(
             attempts=table.c.attempts + 1,
             available_at=until,
@@ -93,7 +92,7 @@ async def _claim(
             log=log[-_MOST_LOGGED:],
         )
     )
-    taken = (await connection.execute(_whole().where(table.c.id == found))).one()
+    taken = (await connection.execute(_whole().where(table.c.id == row.id))).one()
     webhook = (
         await connection.execute(select(webhook_table).where(webhook_table.c.id == taken.webhook_id))
     ).one()
@@ -150,7 +149,7 @@ async def due(
     connection: AsyncConnection, now: float, limit: int, *, but_not: Collection[str] = ()
 ) -> list[str]:
     """Ids of those that could be taken now, first those due for longest. but_not: see `claim_next`."""
-    rows = await connection.execute(_due(now, but_not).limit(limit))
+    rows = await connection.execute(_due(now, but_not).with_only_columns(table.c.id).limit(limit))
     return [row.id for row in rows]
 
 
@@ -228,8 +227,8 @@ async def _write(
     return done.rowcount == 1
 
 
-def _due(now: float, but_not: Collection[str]) -> Select[tuple[str]]:
-    query = select(table.c.id).where(table.c.status == DeliveryStatus.WAITING, table.c.available_at <= now)
+def _due(now: float, but_not: Collection[str]) -> Select[Any]:
+    query = select(table).where(table.c.status == DeliveryStatus.WAITING, table.c.available_at <= now)
     if but_not:
         query = query.where(table.c.host.not_in(but_not))
     return query.order_by(table.c.available_at)
