@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
-from voiceforge.api.native.job_schemas import CompletedJobOut, JobOut
+from voiceforge.api.native.batch_schemas import BatchPageOut, BatchWithItemsOut
+from voiceforge.api.native.job_schemas import (
+    CompletedJobOut,
+    EventOut,
+    FoundPageOut,
+    JobOut,
+    JobPageOut,
+    ProgressOut,
+)
 from voiceforge.api.native.schemas import ErrorOut
+from voiceforge.services.jobs import JobRequest
 from voiceforge.services.samples import sample_recordings
+from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.testing.fake_engine import says_by_length
 from voiceforge.testing.job_server import JobServer, job_server
@@ -145,3 +157,364 @@ def test_the_result_in_every_format(client, submit, name, start):
     accepted = client.get(f"{PATH}/{job_id}/result", headers={"Accept": reply.headers["content-type"]})
     if name != "verbose_json":
         assert accepted.text == reply.text
+
+
+NUL_IN_JSON = '{"a": "\\u0000"}'
+HALF_A_PAIR = '{"a": "\\ud800"}'
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("metadata", "[1]"),
+        ("metadata", "{"),
+        ("metadata", '{"a": "' + "x" * 17_000 + '"}'),
+        ("metadata", '{"a": NaN}'),
+        ("metadata", NUL_IN_JSON),
+        ("metadata", HALF_A_PAIR),
+        ("metadata", '{"a":' + "[" * 9_000 + "]" * 9_000 + "}"),
+        ("metadata", '{"a":' + "[" * 40 + "]" * 40 + "}"),
+        ("priority", "urgent"),
+        ("prompt", "a\0b"),
+        ("prompt", "x" * 70_000),
+        ("timeout_s", "5"),
+        ("callback_url", "http://127.0.0.1/"),
+        ("url", "https://example.org/a.wav"),
+    ],
+)
+def test_what_a_job_cannot_have_is_refused_by_name(client, field, value):
+    reply = client.post(PATH, data={"mode": "async", field: value}, files={"file": CLIP})
+    assert error_of(reply, 422).field == field
+    assert client.get(PATH).json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "field", [{"priority": "high"}, {"metadata": "{}"}, {"callback_url": "https://example.org"}]
+)
+def test_what_belongs_to_jobs_is_refused_without_one(client, field):
+    error = error_of(client.post(PATH, data=field, files={"file": CLIP}), 422)
+    assert error.field == next(iter(field))
+    assert "mode=async" in error.message
+    plain = client.post("/transcribe", data={"mode": "async"}, files={"file": CLIP})
+    assert error_of(plain, 422).field == "mode"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/a", "http://[::1]/a", "ftp://example.org/a", "http://169.254.169.254/"]
+)
+def test_urls_into_private_networks_are_refused_at_once(client, url):
+    assert error_of(client.post(PATH, json={"mode": "async", "url": url}), 422).code == "url_refused"
+
+
+ROUTES = (
+    ("GET", ""),
+    ("GET", "/result"),
+    ("GET", "/events"),
+    ("POST", "/cancel"),
+    ("POST", "/retry"),
+    ("DELETE", ""),
+)
+
+
+@pytest.mark.parametrize("job_id", ["tr_" + "0" * 32, "nonsense", "tr_%00", "bat_" + "0" * 32])
+def test_unknown_ids_are_not_found(client, job_id):
+    for method, tail in ROUTES:
+        assert error_of(client.request(method, f"{PATH}/{job_id}{tail}"), 404).code == "not_found"
+
+
+def test_what_is_another_tenant_s_is_not_found(client, server, submit):
+    request = JobRequest(BECKETT, TranscribeOptions(), tenant="other", idempotency_key="k")
+    foreign = server.run(server.house.jobs.submit(request)).job.id
+    for method, tail in ROUTES:
+        assert error_of(client.request(method, f"{PATH}/{foreign}{tail}"), 404).code == "not_found"
+    assert client.get(PATH).json()["data"] == []
+    assert submit(headers={"Idempotency-Key": "k"})["id"] != foreign
+    server.run(server.house.jobs.erase("other", foreign))
+
+
+def test_one_key_and_one_body_at_the_same_time_make_one_job(client, submit):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: submit(headers={"Idempotency-Key": "same"}), range(8)))
+    assert len({job["id"] for job in made}) == 1
+    assert len(client.get(PATH).json()["data"]) == 1
+
+
+def test_a_key_with_another_body_is_a_conflict(client, submit):
+    headers = {"Idempotency-Key": "key"}
+    first = submit(headers=headers)
+    for fields, audio in (({"words": "true"}, CLIP), ({}, DICKENS.read_bytes())):
+        sent = {"mode": "async", **fields}
+        reply = client.post(PATH, data=sent, files={"file": audio}, headers=headers)
+        assert error_of(reply, 409).field == "Idempotency-Key"
+    again = client.post(PATH, data={"mode": "async"}, files={"file": CLIP}, headers=headers)
+    assert (again.json()["id"], again.headers["idempotent-replayed"]) == (first["id"], "true")
+
+
+@pytest.mark.parametrize("key", [b"", b"x" * 256, b"caf\xe9", b"a\tb"])
+def test_keys_are_bounded(client, key):
+    reply = client.post(f"{PATH}?mode=async", content=CLIP, headers={b"Idempotency-Key": key})
+    assert error_of(reply, 422).field == "Idempotency-Key"
+
+
+def test_pages_bring_everything_once_and_filters_choose(client, submit, engine):
+    engine.hold()
+    ids = [submit(priority="low")["id"] for _ in range(5)]
+    seen, query = [], {"limit": "2"}
+    while True:
+        page = JobPageOut.model_validate(client.get(PATH, params=query).json())
+        seen += [job.id for job in page.data]
+        if page.next_cursor is None:
+            break
+        query["cursor"] = page.next_cursor
+    assert sorted(seen) == sorted(ids)
+    for chosen, count in (
+        ({"status": "completed"}, 0),
+        ({"model": "moonshine-tiny-en"}, 5),
+        ({"model": "other"}, 0),
+        ({"batch_id": "bat_1"}, 0),
+        ({"created_after": "2100-01-01T00:00:00Z"}, 0),
+        ({"created_before": "2100-01-01"}, 5),
+        ({"created_before": "1960-01-01"}, 0),
+    ):
+        assert len(client.get(PATH, params=chosen).json()["data"]) == count, chosen
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "status=done",
+        "limit=0",
+        "limit=101",
+        "cursor=abc",
+        "cursor=%00",
+        "created_after=soon",
+        "color=red",
+        "model=%00",
+        "batch_id=a/b",
+    ],
+)
+def test_bad_list_parameters_are_refused_by_name(client, query):
+    assert error_of(client.get(f"{PATH}?{query}"), 422).field == query.partition("=")[0]
+
+
+def test_search(client, submit):
+    job_id = submit()["id"]
+    ended(client, job_id)
+    found = FoundPageOut.model_validate(client.get(f"{PATH}/search", params={"q": "w2 w1"}).json())
+    assert [hit.id for hit in found.data] == [job_id]
+    assert "«" in found.data[0].excerpt
+    for query in ("w99", "w1 w99", "-", "'", '"', "w1 & ! |", "*", "(w1", "NEAR(", "a\\", "w1 *", "''"):
+        reply = client.get(f"{PATH}/search", params={"q": query})
+        assert reply.status_code == 200, (query, reply.text)
+    for query in ("", "x" * 501, "a\0"):
+        assert error_of(client.get(f"{PATH}/search", params={"q": query}), 422).field == "q"
+
+
+def test_cancelled_then_tried_again_then_over(client, submit, engine):
+    engine.hold()
+    job_id = submit()["id"]
+    assert engine.reached.wait(WAIT_S)
+    assert client.get(f"{PATH}/{job_id}").json()["status"] == "running"
+    for method, tail in (("GET", "result"), ("POST", "retry")):
+        assert error_of(client.request(method, f"{PATH}/{job_id}/{tail}"), 409).code == "conflict"
+    assert client.post(f"{PATH}/{job_id}/cancel").json()["cancel_requested"] is True
+    assert ended(client, job_id)["status"] == "cancelled"
+    engine.free.set()
+    assert error_of(client.post(f"{PATH}/{job_id}/cancel"), 409).code == "conflict"
+    again = client.post(f"{PATH}/{job_id}/retry")
+    assert (again.status_code, again.json()["status"]) == (202, "queued")
+    assert ended(client, job_id)["status"] == "completed"
+    assert error_of(client.post(f"{PATH}/{job_id}/cancel"), 409).code == "conflict"
+
+
+def test_erased_while_it_is_worked_on(client, submit, engine):
+    engine.hold()
+    job_id = submit()["id"]
+    assert engine.reached.wait(WAIT_S)
+    assert client.delete(f"{PATH}/{job_id}").status_code == 204
+    engine.free.set()
+    assert client.get(f"{PATH}/{job_id}").status_code == 404
+    assert client.delete(f"{PATH}/{job_id}").status_code == 404
+
+
+def test_a_broken_recording_fails_and_says_why(client):
+    job_id = client.post(f"{PATH}?mode=async", content=b"no audio at all").json()["id"]
+    told = JobOut.model_validate(ended(client, job_id))
+    assert told.error
+    assert (told.status, told.error.code, told.error.retryable) == ("failed", "audio_unreadable", False)
+
+
+def test_the_database_away_is_503_and_leaves_nothing(client, server):
+    server.house.database.refuse("the database is away")
+    try:
+        for reply in (
+            client.post(f"{PATH}?mode=async", content=CLIP),
+            client.get(PATH),
+            client.get(f"{PATH}/tr_{'0' * 32}/events"),
+            client.post(BATCHES, files=[("file", CLIP)]),
+        ):
+            assert error_of(reply, 503).retryable
+            assert int(reply.headers["retry-after"]) >= 1
+    finally:
+        server.house.database.refuse(None)
+    assert client.get(PATH).json()["data"] == []
+    assert not list(server.temp_dir.glob("upload-*"))
+
+
+Told = tuple[str | None, str, dict[str, Any]]
+
+
+def sse(text: str) -> list[Told]:
+    """id, type and data of each event, comments left out."""
+    found = []
+    for frame in text.split("\n\n"):
+        lines = [line for line in frame.splitlines() if line and not line.startswith(":")]
+        if fields := dict(line.split(": ", 1) for line in lines):
+            found.append((fields.get("id"), fields["event"], json.loads(fields["data"])))
+    return found
+
+
+def segments_told(events: list[Told]) -> list[dict[str, Any]]:
+    return [segment for _, _, data in events for segment in data.get("segments") or []]
+
+
+def test_events_bring_the_text_as_it_comes_and_go_on_where_a_client_was_cut_off(client, submit):
+    job_id = submit(DICKENS.read_bytes())["id"]
+    path = f"{PATH}/{job_id}/events"
+    reply = client.get(path)
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    events = sse(reply.text)
+    stored = [(number, kind) for number, kind, _ in events if number is not None]
+    kinds = [kind.removeprefix("transcription.") for _, kind in stored]
+    assert kinds == ["queued", "chunk", "completed"]
+    assert {kind for number, kind, _ in events if number is None} <= {"progress"}
+    for _, kind, data in events:
+        (ProgressOut if kind == "progress" else EventOut).model_validate(data)
+    whole = client.get(f"{PATH}/{job_id}").json()["segments"]
+    assert segments_told(events) == whole
+    assert segments_told(sse(client.get(path).text)) == whole  # once it is over, from the result
+    rest = sse(client.get(path, headers={"Last-Event-ID": stored[0][0]}).text)
+    assert [(number, kind) for number, kind, _ in rest if number] == stored[1:]
+    assert client.get(path, headers={"Last-Event-ID": stored[-1][0]}).status_code == 204
+
+
+def test_a_watcher_who_leaves_changes_nothing(client, submit, engine):
+    engine.hold()
+    job_id = submit()["id"]
+    with client.stream("GET", f"{PATH}/{job_id}/events") as stream:
+        lines = stream.iter_lines()
+        assert any(line.startswith("event: transcription.queued") for line in lines)
+        assert any(line.startswith(": ping") for line in lines)
+    engine.free.set()
+    assert ended(client, job_id)["status"] == "completed"
+
+
+@pytest.mark.parametrize("value", ["abc", "-1", "9" * 19, "9" * 30, "1.5"])
+def test_ids_of_events_are_checked(client, submit, value):
+    reply = client.get(f"{PATH}/{submit()['id']}/events", headers={"Last-Event-ID": value})
+    assert error_of(reply, 422).field == "Last-Event-ID"
+
+
+BATCHES = "/v1/batches"
+
+
+def test_a_batch_of_files_one_of_them_empty(client, engine):
+    engine.hold()
+    reply = client.post(
+        BATCHES,
+        data={"metadata": '{"mine": 1}', "priority": "low"},
+        files=[
+            ("file", ("a.wav", CLIP)),
+            ("file", ("b.wav", b"")),
+            ("file", ("c.wav", DICKENS.read_bytes())),
+        ],
+    )
+    assert reply.status_code == 202
+    made = BatchWithItemsOut.model_validate(reply.json())
+    assert reply.headers["location"] == f"{BATCHES}/{made.id}"
+    shown = [(item.index, item.filename, item.priority) for item in made.items]
+    assert shown == [(0, "a.wav", "low"), (2, "c.wav", "low")]
+    assert [(item.index, item.code) for item in made.refused] == [(1, "audio_empty")]
+    assert (made.metadata, made.size, made.partial_failure) == ({"mine": 1}, 3, True)
+    engine.free.set()
+    for item in made.items:
+        assert ended(client, item.id)["batch_id"] == made.id
+    told = BatchWithItemsOut.model_validate(client.get(f"{BATCHES}/{made.id}").json())
+    assert (told.status, told.counts.completed, told.counts.refused) == ("completed", 2, 1)
+    listed = client.get(PATH, params={"batch_id": made.id}).json()["data"]
+    assert {job["id"] for job in listed} == {item.id for item in told.items}
+    assert client.delete(f"{BATCHES}/{made.id}").status_code == 204
+    assert client.get(f"{BATCHES}/{made.id}").status_code == 404
+    assert client.get(PATH).json()["data"] == []
+
+
+def test_a_batch_of_urls_whose_bad_ones_do_not_sink_the_rest(client):
+    good = "https://talks.invalid/a/talk.mp3"
+    items = [
+        {"url": good, "metadata": {"n": 0}},
+        {"url": "http://127.0.0.1/"},
+        {"url": good, "wrds": True},
+        {"url": good, "model": "nope"},
+        {"language": "en"},
+        7,
+        {"url": good, "priority": "high", "words": True},
+    ]
+    reply = client.post(BATCHES, json={"items": items, "language": "en", "priority": "low"})
+    made = BatchWithItemsOut.model_validate(reply.json())
+    shown = [(item.index, item.filename, item.priority) for item in made.items]
+    assert shown == [(0, "talk.mp3", "low"), (6, "talk.mp3", "high")]
+    assert made.items[0].metadata == {"n": 0}
+    assert [(item.index, item.code, item.field) for item in made.refused] == [
+        (1, "url_refused", "url"),
+        (2, "unsupported_option", "wrds"),
+        (3, "model_not_found", "model"),
+        (4, "invalid_request", "url"),
+        (5, "invalid_request", "items"),
+    ]
+    page = client.get(f"{BATCHES}/{made.id}", params={"limit": 1}).json()
+    rest = client.get(f"{BATCHES}/{made.id}", params={"cursor": page["next_cursor"]}).json()
+    assert [item["index"] for item in page["items"] + rest["items"]] == [0, 6]
+    assert rest["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "items"),
+        ({"items": []}, "items"),
+        ({"items": 3}, "items"),
+        ({"items": [{}] * 1001}, "items"),
+        ({"items": [{}], "task": "sing"}, "task"),
+        ({"items": [{}], "mode": "sync"}, "mode"),
+        ({"items": [{}], "url": "https://example.org"}, "url"),
+        ({"items": [{}], "timeout_s": 5}, "timeout_s"),
+    ],
+)
+def test_what_is_wrong_for_all_is_refused(client, body, field):
+    assert error_of(client.post(BATCHES, json=body), 422).field == field
+
+
+def test_a_batch_is_made_once_for_its_key(client):
+    headers = {"Idempotency-Key": "batch"}
+    files = [("file", CLIP), ("file", b"")]
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda _: client.post(BATCHES, files=files, headers=headers), range(4)))
+    assert len({reply.json()["id"] for reply in replies}) == 1
+    assert {len(reply.json()["refused"]) for reply in replies} == {1}
+    assert len(client.get(PATH).json()["data"]) == 1
+    other = client.post(BATCHES, files=files[:1], headers=headers)
+    assert error_of(other, 409).field == "Idempotency-Key"
+    listed = BatchPageOut.model_validate(client.get(BATCHES).json())
+    assert replies[0].json()["id"] in [batch.id for batch in listed.data]
+
+
+@pytest.mark.parametrize("batch_id", ["bat_" + "0" * 32, "nonsense", "%00"])
+def test_unknown_batches_are_not_found(client, batch_id):
+    for method in ("GET", "DELETE"):
+        assert error_of(client.request(method, f"{BATCHES}/{batch_id}"), 404).code == "not_found"
+
+
+def test_everything_is_described(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {PATH, f"{PATH}/{{transcription_id}}/events", BATCHES} <= set(paths)
+    assert {"202", "409", "507"} <= set(paths[PATH]["post"]["responses"])

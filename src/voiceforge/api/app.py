@@ -17,7 +17,7 @@ from voiceforge.api.http.errors import ErrorBoundary, ErrorReplies, install_hand
 from voiceforge.api.http.observe import Observe
 from voiceforge.api.http.request_id import RequestIds
 from voiceforge.api.http.temp_files import TempFiles
-from voiceforge.api.native import jobs, system, tus, webhooks
+from voiceforge.api.native import batches, jobs, system, tus, webhooks
 from voiceforge.api.native import models as native_models
 from voiceforge.api.native import routes as native
 from voiceforge.api.native.errors import NativeErrors
@@ -54,6 +54,8 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     app.open_doors(native.router(services, config))
     if services.jobs is not None:
         app.include_router(jobs.router(services, config))
+    if services.batches is not None:
+        app.include_router(batches.router(services.batches, services.transcriptions, config))
     if services.webhooks is not None:
         app.include_router(webhooks.router(services.webhooks, config))
     app.include_router(native_models.router(services))

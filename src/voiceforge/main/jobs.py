@@ -17,6 +17,7 @@ from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import check_url, url_fetcher
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import JOBS_AT_ONCE, Settings
+from voiceforge.services.batches import Batches
 from voiceforge.services.chores import Chore, Chores
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_runner import JobRunner, RunRules
@@ -86,7 +87,12 @@ class JobRoom:
         """The same ones, and those of jobs."""
         watch = JobWatch(self.database, self.jobs)
         return replace(
-            services, jobs=self.jobs, job_watch=watch, webhooks=self.webhooks, uploads=self.uploads
+            services,
+            jobs=self.jobs,
+            job_watch=watch,
+            batches=Batches(self.database, self.jobs),
+            webhooks=self.webhooks,
+            uploads=self.uploads,
         )
 
     async def run(self) -> None:

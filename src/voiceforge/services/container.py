@@ -13,6 +13,7 @@ from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # it brings the database with it, which commands do not need
+    from voiceforge.services.batches import Batches
     from voiceforge.services.job_watch import JobWatch
     from voiceforge.services.jobs import Jobs
     from voiceforge.services.uploads import Uploads
@@ -21,8 +22,8 @@ if TYPE_CHECKING:  # it brings the database with it, which commands do not need
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """results: None where nothing is kept. jobs, job_watch, webhooks, uploads: None in processes that accept
-    none."""
+    """results: None where nothing is kept. jobs, job_watch, batches, webhooks, uploads: None in processes
+    that accept none."""
 
     transcriptions: Transcriptions
     models: Models
@@ -32,5 +33,6 @@ class Services:
     results: ResultCache | None = None
     jobs: Jobs | None = None
     job_watch: JobWatch | None = None
+    batches: Batches | None = None
     webhooks: Webhooks | None = None
     uploads: Uploads | None = None

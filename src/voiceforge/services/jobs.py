@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
@@ -49,6 +49,9 @@ from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript.types import Transcript
 from voiceforge.telemetry.logger import Logger
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
 # What callers of this module need of the records below it.
 __all__ = [
     "Event",
@@ -60,7 +63,9 @@ __all__ = [
     "JobStatus",
     "JobView",
     "Jobs",
+    "Prepared",
     "Rank",
+    "RecordingGone",
     "Retention",
     "Submitted",
     "task_of",
@@ -126,6 +131,21 @@ class Found:
         return self.view.job
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Checked, not accepted yet. digest: of everything that was asked. source, sha256: None where the audio
+    is to be fetched."""
+
+    new: NewJob
+    digest: str
+    source: LocalSource | None
+    sha256: bytes | None
+
+
+class RecordingGone(Exception):
+    """Audio that was to be shared is not here any more."""
+
+
 class Jobs:
     """Args:
     check_url: raises UrlRefused for a recording's address that we do not fetch from.
@@ -167,6 +187,22 @@ class Jobs:
             Conflict: the idempotency key came with another request before.
             Unavailable, StorageFull: nothing was accepted.
         """
+        prepared = await self.prepare(request)
+        new = prepared.new
+        earlier = await self._earlier(new)
+        if earlier is not None:
+            return Submitted(earlier, created=False)
+        submitted = await self._accept(prepared)
+        if submitted.created:
+            await self.announce([submitted.job])
+        return submitted
+
+    async def prepare(self, request: JobRequest) -> Prepared:
+        """Check everything that can be known before it is accepted.
+
+        Raises:
+            ModelNotFound, ModelNotInstalled, UnsupportedOption, UrlRefused, InvalidRequest
+        """
         model = self._transcriptions.check(request.model, request.options)
         if request.callback_url is not None:
             if self._check_callback is None:
@@ -175,21 +211,13 @@ class Jobs:
         source = request.source
         if isinstance(source, UrlSource) and self._check_url is not None:
             await self._check_url(source.url)
-        sha256 = None if isinstance(source, UrlSource) else await _digest(source)
-        new = self._new(request, model, sha256)
-        earlier = await self._earlier(new)
-        if earlier is not None:
-            return Submitted(earlier, created=False)
         if isinstance(source, UrlSource):
-            submitted = await self._accept(new, None)
-        else:
-            assert sha256 is not None
-            submitted = await self._accept_with(new, source, sha256)
-        if submitted.created:
-            await self._queue.offer([task_of(submitted.job)])
-        return submitted
+            return self._prepared(request, model, None, None)
+        return self._prepared(request, model, source, await _digest(source))
 
-    def _new(self, request: JobRequest, model: str, sha256: bytes | None) -> NewJob:
+    def _prepared(
+        self, request: JobRequest, model: str, source: LocalSource | None, sha256: bytes | None
+    ) -> Prepared:
         now = self._clock()
         url = request.source.url if isinstance(request.source, UrlSource) else None
         asked = {
@@ -202,7 +230,7 @@ class Jobs:
         }
         content = sha256.hex() if sha256 is not None else None
         digest = hashlib.sha256(to_json(asked | {"audio": content, "retention": request.retention}))
-        return NewJob(
+        new = NewJob(
             id=new_id("tr", now),
             tenant=request.tenant,
             rank=request.rank,
@@ -218,6 +246,7 @@ class Jobs:
             request_digest=digest.hexdigest() if request.idempotency_key is not None else None,
             retention=self._retention.shortened(request.retention),
         )
+        return Prepared(new, digest.hexdigest(), source, sha256)
 
     async def _earlier(self, new: NewJob) -> Job | None:
         """What an earlier request with the same key made.
@@ -236,23 +265,42 @@ class Jobs:
             )
         return job
 
-    async def _accept_with(self, new: NewJob, source: LocalSource, sha256: bytes) -> Submitted:
-        """Store the audio, unless the tenant has the same content here, and accept."""
+    async def _accept(self, prepared: Prepared) -> Submitted:
+        new = prepared.new
         while True:
-            async with self._database.reading() as connection:
-                known = await recordings.with_content(connection, new.tenant, sha256.hex())
-            stored = None if known is not None else await self._store(new.tenant, source, sha256)
+            stored = await self.store(prepared)
             try:
-                submitted = await self._accept(new, sha256.hex(), stored)
-            except _RecordingGone:
+                async with self._database.transaction() as connection:
+                    job = await self.write(connection, prepared, stored)
+                submitted = Submitted(job, created=True)
+            except RecordingGone:
                 continue  # erased between our looking and our accepting
+            except rows.IdempotencyKeyTaken:
+                earlier = await self._earlier(new)  # at the same time as this one
+                if earlier is None:
+                    raise
+                submitted = Submitted(earlier, created=False)
             # Whatever else failed may have been committed all the same: the audio stays, for the sweep of
             # orphans to judge.
-            if stored is not None and submitted.job.recording_id != stored.id:
+            if submitted.created:
+                await self.discard_unused(stored, submitted.job)
+            elif stored is not None:
                 await self._discard(stored)
             return submitted
 
-    async def _store(self, tenant: str, source: LocalSource, sha256: bytes) -> Recording:
+    async def store(self, prepared: Prepared) -> Recording | None:
+        """Store the audio, unless the tenant has the same content here, or it is to be fetched. Nobody refers
+        to it yet.
+
+        Raises:
+            Unavailable, StorageFull
+        """
+        if prepared.source is None or prepared.sha256 is None:
+            return None
+        tenant, source, sha256 = prepared.new.tenant, prepared.source, prepared.sha256
+        async with self._database.reading() as connection:
+            if await recordings.with_content(connection, tenant, sha256.hex()) is not None:
+                return None
         now = self._clock()
         recording_id = new_id("rec", now)
         content = await asyncio.to_thread(content_of, source)
@@ -260,34 +308,43 @@ class Jobs:
         blob = await self._blobs.put(f"{AUDIO_PREFIX}/{recording_id}", content, sha256=sha256, take=uploaded)
         return Recording(recording_id, tenant, sha256.hex(), blob.size_bytes, blob.key, now)
 
-    async def _accept(self, new: NewJob, sha256: str | None, stored: Recording | None = None) -> Submitted:
-        """The one transaction. stored: audio nobody refers to yet."""
-        try:
-            async with self._database.transaction() as connection:
-                if sha256 is not None:
-                    same = await recordings.with_content(connection, new.tenant, sha256)
-                    if same is None and stored is None:
-                        raise _RecordingGone
-                    if same is None and stored is not None:
-                        await recordings.add(connection, stored)
-                    kept = same or stored
-                    assert kept is not None
-                    new = _with_recording(new, kept.id)
-                await rows.add(connection, new)
-                job = await rows.get(connection, new.tenant, new.id)
-                assert job is not None
-                await self._news.status(connection, job, JobStatus.QUEUED, new.created_at)
-        except rows.IdempotencyKeyTaken:
-            earlier = await self._earlier(new)  # at the same time as this one
-            if earlier is None:
-                raise
-            return Submitted(earlier, created=False)
-        return Submitted(job, created=True)
+    async def write(self, connection: AsyncConnection, prepared: Prepared, stored: Recording | None) -> Job:
+        """Within the transaction that accepts.
 
-    async def _discard(self, recording: Recording | None) -> None:
+        Args:
+            stored: what `store` gave.
+
+        Raises:
+            RecordingGone: the same content, which was here, was erased meanwhile: store it again.
+            IdempotencyKeyTaken
+        """
+        new = prepared.new
+        if prepared.sha256 is not None:
+            same = await recordings.with_content(connection, new.tenant, prepared.sha256.hex())
+            if same is None and stored is None:
+                raise RecordingGone
+            if same is None and stored is not None:
+                await recordings.add(connection, stored)
+            kept = same or stored
+            assert kept is not None
+            new = replace(new, recording_id=kept.id)
+        await rows.add(connection, new)
+        job = await rows.get(connection, new.tenant, new.id)
+        assert job is not None
+        await self._news.status(connection, job, JobStatus.QUEUED, new.created_at)
+        return job
+
+    async def announce(self, jobs: Sequence[Job]) -> None:
+        """Tell the workers, once they are accepted."""
+        await self._queue.offer([task_of(job) for job in jobs])
+
+    async def discard_unused(self, stored: Recording | None, job: Job) -> None:
+        """Remove what was stored for a job that took the same content from elsewhere."""
+        if stored is not None and job.recording_id != stored.id:
+            await self._discard(stored)
+
+    async def _discard(self, recording: Recording) -> None:
         """Remove audio that no row knows of; what cannot be removed now is an orphan for the sweep."""
-        if recording is None:
-            return
         try:
             await self._blobs.delete(recording.blob_key)
         except Exception as error:
@@ -459,18 +516,10 @@ class Jobs:
         return job
 
 
-class _RecordingGone(Exception):
-    pass
-
-
 async def _digest(source: LocalSource) -> bytes:
     if isinstance(source, (AudioBytes, AudioFile)):
         return source.sha256
     return await asyncio.to_thread(file_digest, source)
-
-
-def _with_recording(new: NewJob, recording_id: str) -> NewJob:
-    return replace(new, recording_id=recording_id)
 
 
 def task_of(job: Job) -> Task:

@@ -16,6 +16,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Retention
 from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.infra.fetch.base import Fetcher
+from voiceforge.infra.fetch.guard import check_destination
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub
@@ -142,6 +143,7 @@ async def job_house(
         transcriptions=transcriptions,
         news=told,
         check_callback=check_callback,
+        check_url=check_destination,
         retention=retention,
         clock=clock,
     )

@@ -17,6 +17,7 @@ from voiceforge.api.http.config import HttpConfig
 from voiceforge.infra.blobs.base import Blobs
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
+from voiceforge.services.batches import Batches
 from voiceforge.services.container import Services
 from voiceforge.services.job_runner import RunRules
 from voiceforge.services.job_watch import JobWatch
@@ -129,4 +130,5 @@ class _AppWithJobs:
             transcriptions=house.transcriptions,
             jobs=house.jobs,
             job_watch=JobWatch(house.database, house.jobs),
+            batches=Batches(house.database, house.jobs),
         )

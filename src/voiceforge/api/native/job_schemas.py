@@ -143,6 +143,11 @@ class EventOut(BaseModel):
 
     id: str = Field(description="Of the transcription.")
     at: str = Field(description="When it happened, ISO 8601 in UTC.")
+    status: Status | None = Field(None, description="With all but `transcription.chunk`, as what follows.")
+    batch_id: str | None = None
+    metadata: dict[str, Any] | None = None
+    model: str | None = Field(None, description="Its id.")
+    duration: float | None = Field(None, description="Of the recording, where it is known, in seconds.")
     error: JobErrorOut | None = Field(None, description="Only with `transcription.failed`.")
     chunk: int | None = Field(
         None,

@@ -15,6 +15,8 @@ from voiceforge.api.http.forms import FILE_SCHEMA, body_schema, query_parameters
 from voiceforge.api.http.uploads import FILE_FIELD
 from voiceforge.api.native import schemas
 from voiceforge.api.native.intake import RAW_TYPES, Reception
+from voiceforge.api.native.job_convert import IDEMPOTENCY_HEADER
+from voiceforge.api.native.job_schemas import JobOut
 from voiceforge.api.native.jobs import accepted
 from voiceforge.errors import InvalidRequest
 from voiceforge.services.container import Services
@@ -64,6 +66,7 @@ def _plainly(transcript: Transcript) -> Rendered:
 
 
 _ERROR = {"model": schemas.ErrorOut}
+_IN_BODIES_ONLY = frozenset({"url", "callback_url"})
 
 
 def _documented(formats: tuple[str, ...] | None) -> dict[str, Any]:
@@ -87,7 +90,10 @@ def _documented(formats: tuple[str, ...] | None) -> dict[str, Any]:
     documented: dict[str, Any] = {
         "responses": responses,
         "openapi_extra": {
-            "parameters": [p for p in query_parameters(schemas.Options) if p["name"] != "url"],
+            "parameters": [
+                *(p for p in query_parameters(schemas.Options) if p["name"] not in _IN_BODIES_ONLY),
+                {"name": IDEMPOTENCY_HEADER, "in": "header", "required": False, "schema": {"type": "string"}},
+            ],
             "requestBody": {
                 "required": True,
                 "content": {
@@ -102,6 +108,12 @@ def _documented(formats: tuple[str, ...] | None) -> dict[str, Any]:
     }
     if formats is not None:
         documented["response_class"] = Response
+        responses[202] = {
+            "model": JobOut,
+            "description": "With `mode=async`: accepted; `Location` is its address.",
+        }
+        responses[409] = {**_ERROR, "description": "The `Idempotency-Key` came with another request."}
+        responses[507] = {**_ERROR, "description": "There is no room for it."}
         responses[200] = {
             "model": schemas.TranscriptOut,
             "description": f"The transcript; `format` is one of {', '.join(formats)}.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -78,6 +78,7 @@ class NewJob:
     filename: str | None = None
     callback_url: str | None = None
     batch_id: str | None = None
+    batch_index: int | None = None
     idempotency_key: str | None = None
     request_digest: str | None = None
     retention: Retention = Retention()
@@ -103,6 +104,7 @@ class Job:
     url: str | None
     callback_url: str | None
     batch_id: str | None
+    batch_index: int | None
     idempotency_key: str | None
     request_digest: str | None
     created_at: float
@@ -121,6 +123,31 @@ class Job:
     retention: Retention
     audio_erased_at: float | None
     text_erased_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedItem:
+    """An item of a batch that became no transcription, and why; kind and code as errors.py has them."""
+
+    index: int
+    kind: str
+    code: str
+    message: str
+    field: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Recordings that were sent together. size: of its items, the refused ones among them."""
+
+    id: str
+    tenant: str
+    metadata: Mapping[str, Any]
+    size: int
+    refused: Sequence[RefusedItem]
+    idempotency_key: str | None
+    request_digest: str | None
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ async def search(
         words: without case; a last one that ends in * stands for all that begin so.
         before: only transcriptions made before the one with this id.
     """
+    words = [word for word in words if any(map(str.isalnum, word))]  # what else is in texts is in no index
     if not words:
         return []
     if connection.dialect.name == "sqlite":

@@ -69,7 +69,13 @@ batches = Table(
     Column("id", ID, primary_key=True),
     Column("tenant", TENANT, nullable=False),
     Column("metadata", DOCUMENT, nullable=False),
+    # Of its items, those that were refused among them: [{"index", "kind", "code", "message", "field"}]
+    Column("size", Integer, nullable=False),
+    Column("refused", DOCUMENT, nullable=False),
+    Column("idempotency_key", String(255)),
+    Column("request_digest", String(64)),
     Column("created_at", Double, nullable=False),
+    UniqueConstraint("tenant", "idempotency_key"),
     Index("ix_batches_newest", "tenant", "id"),
 )
 
@@ -89,6 +95,7 @@ transcriptions = Table(
     Column("url", Text),
     Column("callback_url", Text),
     Column("batch_id", ID, ForeignKey("batches.id")),
+    Column("batch_index", Integer),
     Column("idempotency_key", String(255)),
     Column("request_digest", String(64)),
     Column("created_at", Double, nullable=False),

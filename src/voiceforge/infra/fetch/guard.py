@@ -20,6 +20,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host name and port → its addresses as text. Raises OSError where there are none."""
 
 MAX_URL_CHARS = 8192
+_LOOK_UP_S = 2.0
 
 # Globally routed by the registry, and yet not the public internet.
 _REFUSED_V4 = (
@@ -103,8 +104,9 @@ async def check_destination(
     if _is_allowed(parsed.host, port, frozenset(map(str.lower, allow_hosts))):
         return
     try:
-        addresses = await (resolver or resolve)(parsed.host, port)
-    except (OSError, UnicodeError):
+        async with asyncio.timeout(_LOOK_UP_S):
+            addresses = await (resolver or resolve)(parsed.host, port)
+    except (OSError, UnicodeError, TimeoutError):
         return
     if not all(map(is_public, addresses)):
         raise UrlRefused(f"{parsed.host} is not on the public internet", field="url")

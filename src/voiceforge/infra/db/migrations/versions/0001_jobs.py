@@ -44,8 +44,13 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("metadata", DOCUMENT, nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("refused", DOCUMENT, nullable=False),
+        sa.Column("idempotency_key", sa.String(length=255), nullable=True),
+        sa.Column("request_digest", sa.String(length=64), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_batches"),
+        sa.UniqueConstraint("tenant", "idempotency_key", name="uq_batches_tenant_idempotency_key"),
     )
     op.create_index("ix_batches_newest", "batches", ["tenant", "id"], unique=False)
     op.create_table(
@@ -99,6 +104,7 @@ def upgrade() -> None:
         sa.Column("url", sa.Text(), nullable=True),
         sa.Column("callback_url", sa.Text(), nullable=True),
         sa.Column("batch_id", sa.String(length=40), nullable=True),
+        sa.Column("batch_index", sa.Integer(), nullable=True),
         sa.Column("idempotency_key", sa.String(length=255), nullable=True),
         sa.Column("request_digest", sa.String(length=64), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),

@@ -1,0 +1,209 @@
+"""`/v1/batches`: many recordings in one request, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from voiceforge.api.http.config import HttpConfig
+from voiceforge.api.http.forms import FILE_SCHEMA, body_schema, parse
+from voiceforge.api.http.uploads import FILE_FIELD, FormFile, Uploads
+from voiceforge.api.native.batch_schemas import (
+    BatchPageOut,
+    BatchQuery,
+    BatchWithItemsOut,
+    ItemOptions,
+    ItemsQuery,
+    SharedOptions,
+)
+from voiceforge.api.native.convert import transcribe_options
+from voiceforge.api.native.job_convert import (
+    check_job_options,
+    id_before,
+    idempotency_key,
+    iso_time,
+    job_document,
+    job_request,
+    known_id,
+)
+from voiceforge.api.native.jobs import REPLAYED_HEADER, documented, json_reply, page, read_query
+from voiceforge.api.native.schemas import ErrorOut, Options
+from voiceforge.errors import EmptyAudio, InvalidRequest, UnsupportedOption, VoiceForgeError
+from voiceforge.services.batches import Batches, BatchRequest, BatchView
+from voiceforge.services.jobs import JobRequest, JobStatus
+from voiceforge.services.recordings import Source, UrlSource
+from voiceforge.services.transcriptions import DEFAULT_TENANT, Transcriptions
+
+_MOST_ITEMS = 1000
+_WHAT = "batch"
+_OF_THE_BATCH = frozenset({"items", "metadata"})
+
+
+class BatchReception:
+    """Reads the body of a request for a batch."""
+
+    def __init__(self, transcriptions: Transcriptions, config: HttpConfig) -> None:
+        self._transcriptions = transcriptions
+        self._config = config
+        self._uploads = Uploads(config.max_upload_bytes, config.upload_idle_s)
+
+    async def receive(self, request: Request) -> BatchRequest:
+        """
+        Raises:
+            InvalidRequest, UnsupportedOption: what all items share is wrong, or there is none.
+            ModelNotFound, ModelNotInstalled, UploadTooLarge
+        """
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        key = idempotency_key(request)
+        if content_type == "application/json":
+            body = await self._uploads.json_object(request)
+            shared = self._shared(body)
+            items = [self._item(one, body) for one in shared.items or ()]
+        elif content_type == "multipart/form-data":
+            form = await self._uploads.form(request, many=True)
+            fields = form.fields.as_input(SharedOptions)
+            shared = self._shared(fields)
+            if shared.items is not None:
+                raise InvalidRequest("items come as JSON; in a form, each recording is a file", field="items")
+            items = [self._upload(one, fields) for one in form.files]
+        else:
+            choices = ("application/json", "multipart/form-data")
+            raise UnsupportedOption(
+                f"Content-Type {content_type[:100]!r} is none of {', '.join(choices)}",
+                field="Content-Type",
+                choices=choices,
+            )
+        if not items:
+            raise InvalidRequest("there is no recording in this batch", field="items")
+        if len(items) > _MOST_ITEMS:
+            raise InvalidRequest(
+                f"a batch has up to {_MOST_ITEMS} items; this has {len(items)}", field="items"
+            )
+        return BatchRequest(items, DEFAULT_TENANT, shared.metadata or {}, key)
+
+    def _shared(self, given: Mapping[str, Any]) -> SharedOptions:
+        """What is wrong for all is refused at once."""
+        shared = parse(SharedOptions, given)
+        check_job_options(shared)
+        self._transcriptions.check(shared.model, transcribe_options(shared, self._config.defaults))
+        return shared
+
+    def _item(self, item: Any, body: Mapping[str, Any]) -> JobRequest | VoiceForgeError:
+        try:
+            if not isinstance(item, dict):
+                raise InvalidRequest("an item is a JSON object with a url", field="items")
+            own = parse(ItemOptions, {**_for_items(body), **item})
+            if not self._config.features.url_input:
+                raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
+            if own.url is None:
+                raise InvalidRequest("this item has no url", field="url")
+            return self._request(own, UrlSource(own.url), None)
+        except VoiceForgeError as error:
+            return error
+
+    def _upload(self, file: FormFile, fields: Mapping[str, Any]) -> JobRequest | VoiceForgeError:
+        try:
+            if file.upload is None:
+                raise EmptyAudio("the upload is empty: it has 0 bytes", field=FILE_FIELD)
+            return self._request(parse(ItemOptions, _for_items(fields)), file.upload, file.filename)
+        except VoiceForgeError as error:
+            return error
+
+    def _request(self, given: Options, source: Source, filename: str | None) -> JobRequest:
+        check_job_options(given)
+        options = transcribe_options(given, self._config.defaults)
+        model = self._transcriptions.check(given.model, options)
+        return job_request(given, source, options, model, filename, None)
+
+
+def _for_items(shared: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in shared.items() if name not in _OF_THE_BATCH}
+
+
+def router(batches: Batches, transcriptions: Transcriptions, config: HttpConfig) -> APIRouter:
+    routes = APIRouter(prefix="/v1/batches", tags=["Jobs"])
+    reception = BatchReception(transcriptions, config)
+
+    async def with_items(view: BatchView, query: ItemsQuery) -> dict[str, Any]:
+        after = -1 if query.cursor is None else _index_in(query.cursor)
+        found = await batches.items(view.batch, after=after, limit=query.limit)
+        cursor = f"{found.items[-1].job.batch_index}" if found.more else None
+        items = [{"index": item.job.batch_index, **job_document(item)} for item in found.items]
+        return {**batch_document(view), "items": items, "next_cursor": cursor}
+
+    @routes.post("", status_code=202, response_model=BatchWithItemsOut, **_documented_body())
+    async def submit(request: Request) -> Response:
+        """Transcribe many recordings, each in its own time: URLs as JSON, or files in a form."""
+        submitted = await batches.submit(await reception.receive(request))
+        headers = {"Location": f"/v1/batches/{submitted.view.batch.id}"}
+        if not submitted.created:
+            headers[REPLAYED_HEADER] = "true"
+        return json_reply(await with_items(submitted.view, ItemsQuery()), 202, headers)
+
+    @routes.get("", response_model=BatchPageOut, **documented(BatchQuery))
+    async def list_batches(request: Request) -> Response:
+        """The newest first."""
+        query = read_query(request, BatchQuery)
+        views = await batches.list(DEFAULT_TENANT, before=id_before(query.cursor), limit=query.limit + 1)
+        return json_reply(page([batch_document(view) for view in views], query.limit))
+
+    @routes.get("/{batch_id}", response_model=BatchWithItemsOut, **documented(ItemsQuery))
+    async def show(batch_id: str, request: Request) -> Response:
+        """How many of its transcriptions are how far, and a page of them."""
+        query = read_query(request, ItemsQuery)
+        view = await batches.show(DEFAULT_TENANT, known_id(batch_id, _WHAT))
+        return json_reply(await with_items(view, query))
+
+    @routes.delete("/{batch_id}", status_code=204, response_class=Response, **documented())
+    async def erase(batch_id: str) -> Response:
+        """Stop what is not over, and erase it with all its transcriptions."""
+        await batches.erase(DEFAULT_TENANT, known_id(batch_id, _WHAT))
+        return Response(status_code=204)
+
+    return routes
+
+
+def _index_in(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 4):
+        raise InvalidRequest("this is no next_cursor that we gave", field="cursor")
+    return int(cursor)
+
+
+def batch_document(view: BatchView) -> dict[str, Any]:
+    """A `BatchOut`."""
+    batch = view.batch
+    counts = {status.value: view.counts.get(status, 0) for status in JobStatus}
+    failed = view.counts.get(JobStatus.FAILED, 0) + len(batch.refused)
+    return {
+        "id": batch.id,
+        "status": view.status.value,
+        "size": batch.size,
+        "counts": {**counts, "refused": len(batch.refused)},
+        "partial_failure": 0 < failed < batch.size,
+        "refused": [asdict(item) for item in batch.refused],
+        "metadata": dict(batch.metadata),
+        "created_at": iso_time(batch.created_at),
+    }
+
+
+def _documented_body() -> dict[str, Any]:
+    told = documented(conflict=True)
+    error = {"model": ErrorOut}
+    told["responses"][409] = {**error, "description": "The `Idempotency-Key` came with another request."}
+    told["responses"][413] = {**error, "description": "The upload is too large."}
+    told["responses"][507] = {**error, "description": "There is no room for it."}
+    files = {FILE_FIELD: {"type": "array", "items": FILE_SCHEMA}}
+    told["openapi_extra"] = {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": body_schema(SharedOptions, required=("items",))},
+                "multipart/form-data": {"schema": body_schema(SharedOptions, extra=files)},
+            },
+        }
+    }
+    return told
