@@ -15,6 +15,7 @@ class ItemOptions(Options):
     the batch."""
 
     mode: Literal["async"] = "async"
+    upload_id: None = Field(None, description="Not in batches: an upload becomes a job by itself.")
 
 
 class SharedOptions(ItemOptions):

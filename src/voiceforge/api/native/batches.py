@@ -117,7 +117,8 @@ class BatchReception:
         check_job_options(given)
         options = transcribe_options(given, self._config.defaults)
         model = self._transcriptions.check(given.model, options)
-        return job_request(given, source, options, model, filename, None)
+        kept_s = self._config.unkept_text_s
+        return job_request(given, source, options, model, filename, None, kept_s)
 
 
 def _for_items(shared: Mapping[str, Any]) -> dict[str, Any]:
