@@ -28,7 +28,7 @@ async def test_it_shows_a_worker_and_its_task(tmp_path: Path, clips: dict[str, P
             port = free.getsockname()[1]
         flower = subprocess.Popen(  # noqa: ASYNC220  # it is there at once
             [
-                *(sys.executable, "-m", "celery", "--broker", cluster.broker_url()),
+                *(sys.executable, "-m", "celery", "--broker", cluster.broker_url),
                 *("flower", "--address=127.0.0.1", f"--port={port}"),
             ],
             cwd=tmp_path,

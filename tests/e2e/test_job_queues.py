@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ from voiceforge.testing.redis_server import find_redis
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WAIT_S = 60
+with socket.create_server(("127.0.0.1", 0)) as free:
+    METRICS_PORT = free.getsockname()[1]
 SETTINGS = {
     "VOICEFORGE_JOBS__LEASE_S": "4",
     "VOICEFORGE_JOBS__HEARTBEAT_S": "0.5",
@@ -47,9 +51,8 @@ async def cluster(
         return
     if find_redis() is None or not has_postgres():
         pytest.skip("there is no Redis or PostgreSQL server here")
-    async with job_cluster(
-        folder, workers=1, worker_options=("--concurrency", "1"), settings=SETTINGS
-    ) as made:
+    options = ("--concurrency", "1", "--metrics", f"127.0.0.1:{METRICS_PORT}")
+    async with job_cluster(folder, workers=1, worker_options=options, settings=SETTINGS) as made:
         yield made
 
 
@@ -215,3 +218,20 @@ async def test_what_cannot_go_well_is_not_tried_again(cluster: JobCluster, tmp_p
     assert (job.status, job.attempts) == (JobStatus.FAILED, 1)
     assert job.error is not None
     assert not job.error.retryable
+
+
+async def test_it_is_counted_where_the_work_is_done(cluster: JobCluster, clip: Path) -> None:
+    with serving(clip) as source:
+        source.refusals = 1
+        assert (await over(cluster, await submit(cluster, url=source.url))).status is JobStatus.COMPLETED
+    path = f"http://127.0.0.1:{METRICS_PORT}/metrics" if cluster.has_workers else "/metrics"
+    text = (await cluster.ask("GET", path)).text
+
+    def count(name: str) -> float:
+        return float(re.findall(rf"^voiceforge_{re.escape(name)} (\S+)$", text, re.MULTILINE)[0])
+
+    assert count('job_duration_seconds_count{status="completed"}') >= 1
+    assert count('job_retries_total{code="upstream_failed"}') >= 1
+    checks = {check["name"]: check for check in (await cluster.ask("GET", "/health")).json()["checks"]}
+    assert checks["database"]["status"] == checks["store"]["status"] == checks["jobs"]["status"] == "ok"
+    assert ("job_queue" in checks) == cluster.has_workers

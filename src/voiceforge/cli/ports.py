@@ -78,10 +78,12 @@ class Schema(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerWish:
-    """lanes: whose jobs; none: all. at_once: None: as the settings say."""
+    """lanes: whose jobs; none: all. at_once: None: as the settings say. metrics: host and port that
+    tell them; None: nobody asks."""
 
     lanes: tuple[str, ...] = ()
     at_once: int | None = None
+    metrics: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

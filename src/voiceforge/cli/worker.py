@@ -32,6 +32,15 @@ def _lanes(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return tuple(dict.fromkeys(lanes))
 
 
+def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise click.BadParameter(f"{value!r} does not look like 127.0.0.1:9100", ctx, param)
+    return host.strip("[]"), int(port)
+
+
 @click.command(epilog=_EPILOG)
 @click.option(
     "--lanes",
@@ -42,11 +51,23 @@ def _lanes(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--concurrency", type=click.IntRange(1, 256), help="Jobs at a time.  [default: jobs.workers, or 4]"
 )
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Answer GET /metrics there, for Prometheus.  [default: nowhere]",
+)
 @reads_settings
 @click.pass_context
-def command(ctx: click.Context, lanes: tuple[str, ...], concurrency: int | None, config: Path | None) -> None:
+def command(
+    ctx: click.Context,
+    lanes: tuple[str, ...],
+    concurrency: int | None,
+    metrics: tuple[str, int] | None,
+    config: Path | None,
+) -> None:
     """Work on jobs that servers accepted."""
-    ctx.ensure_object(Ports).worker(Choices(config, {}), WorkerWish(lanes, concurrency), _announce)
+    ctx.ensure_object(Ports).worker(Choices(config, {}), WorkerWish(lanes, concurrency, metrics), _announce)
 
 
 def _announce() -> None:

@@ -95,7 +95,7 @@ def _worker(choices: Choices, wish: WorkerWish, on_ready: Callable[[], None]) ->
         raise DependencyMissing(
             "`voiceforge worker` needs Celery. Run: pip install 'voiceforge[celery]'"
         ) from None
-    work(settings, version=_version(), lanes=wish.lanes, at_once=wish.at_once, on_ready=on_ready)
+    work(settings, wish, version=_version(), on_ready=on_ready)
 
 
 def _doctor(choices: Choices) -> Doctor:

@@ -22,6 +22,7 @@ from voiceforge.services.chores import Chore, Chores
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_runner import JobRunner, RunRules
 from voiceforge.services.job_sweep import JobSweep, Workplace
+from voiceforge.services.job_vitals import JobVitals
 from voiceforge.services.job_watch import JobWatch
 from voiceforge.services.job_workers import JobWorkers
 from voiceforge.services.jobs import Jobs
@@ -82,6 +83,7 @@ class JobRoom:
     workers: JobWorkers | None
     senders: WebhookWorkers | None
     chores: Chores
+    vitals: JobVitals
 
     def furnish(self, services: Services) -> Services:
         """The same ones, and those of jobs."""
@@ -97,8 +99,10 @@ class JobRoom:
 
     async def run(self) -> None:
         """Bring the database up to date, then work, until cancelled."""
-        await self.open()
-        await self.work()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.vitals.run())
+            await self.open()
+            await self.work()
 
     async def open(self) -> None:
         """Until the database can be used."""
@@ -195,8 +199,16 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         temp_dir=temp_dir(settings),
         worker=str(workplace),
         rules=rules,
+        observer=services.metrics,
     )
-    sweep = JobSweep(database=database, queue=queue, news=news, rules=rules, workplace=workplace)
+    sweep = JobSweep(
+        database=database,
+        queue=queue,
+        news=news,
+        rules=rules,
+        workplace=workplace,
+        observer=services.metrics,
+    )
     at_once = wish.workers
     if at_once is None:
         at_once = JOBS_AT_ONCE if broker is None else 0
@@ -223,8 +235,27 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
     count = settings.webhooks.workers
     senders = WebhookWorkers(delivery, bell, count=count) if count else None
+    vitals = JobVitals(
+        database=database,
+        blobs=blobs,
+        queue=queue if broker is not None else None,
+        observer=services.metrics,
+    )
+    services.health.watch(vitals.checks)
     return JobRoom(
-        settings, jobs, webhooks, uploads, database, blobs, queue, runner, sweep, workers, senders, chores
+        settings=settings,
+        jobs=jobs,
+        webhooks=webhooks,
+        uploads=uploads,
+        database=database,
+        blobs=blobs,
+        queue=queue,
+        runner=runner,
+        sweep=sweep,
+        workers=workers,
+        senders=senders,
+        chores=chores,
+        vitals=vitals,
     )
 
 

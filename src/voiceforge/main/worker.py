@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from voiceforge.cli.ports import WorkerWish
 from voiceforge.errors import ConfigurationError
 from voiceforge.infra.jobqueue.base import Lane, TaskKind
 from voiceforge.infra.jobqueue.celery import celery_app
@@ -23,6 +24,7 @@ from voiceforge.main.jobs import JobRoom, build_jobs
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import JOBS_AT_ONCE, Settings
+from voiceforge.main.worker_metrics import metrics_port
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.logs import configure_logging
 from voiceforge.worker.calls import Call, Calls
@@ -40,22 +42,12 @@ _GIVE_BACK_S = 10.0
 _CLOSING_S = 5.0
 
 
-def work(
-    settings: Settings,
-    *,
-    version: str,
-    lanes: Sequence[str],
-    at_once: int | None,
-    on_ready: Callable[[], None],
-) -> None:
+def work(settings: Settings, wish: WorkerWish, *, version: str, on_ready: Callable[[], None]) -> None:
     """Work until a signal says stop.
-
-    Args:
-        lanes: whose jobs; none: all.
-        at_once: jobs at a time; None: as the settings say.
 
     Raises:
         ConfigurationError: there is no broker to take tasks from.
+        Conflict: the port for metrics is taken.
         ModelNotFound, ModelNotInstalled
     """
     configure_logging(settings.log.level, settings.log.format)
@@ -80,10 +72,13 @@ def work(
             settings,
             services,
             build_jobs(settings, services, told_by_broker=True),
-            lanes=[Lane(lane) for lane in lanes] or list(Lane),
-            at_once=at_once or settings.jobs.workers or JOBS_AT_ONCE,
+            lanes=[Lane(lane) for lane in wish.lanes] or list(Lane),
+            at_once=wish.at_once or settings.jobs.workers or JOBS_AT_ONCE,
         )
-        exit_code = asyncio.run(process.run(on_ready))
+        with contextlib.ExitStack() as stack:
+            if wish.metrics is not None:
+                stack.enter_context(metrics_port(services.metrics, *wish.metrics))
+            exit_code = asyncio.run(process.run(on_ready))
     finally:
         if audio is not None:
             audio.close()
@@ -126,7 +121,12 @@ class WorkerProcess:
         )
         chores = [
             asyncio.create_task(chore)
-            for chore in (self._start(consumer), self._preload(), self._unload_idle())
+            for chore in (
+                self._start(consumer),
+                self._room.vitals.run(),
+                self._preload(),
+                self._unload_idle(),
+            )
         ]
         try:
             await self._stop.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +59,11 @@ class Health:
         self._started = clock()
         self._draining = False
         self._load_failure: str | None = None
+        self._others: Callable[[], Sequence[Check]] = tuple
+
+    def watch(self, checks: Callable[[], Sequence[Check]]) -> None:
+        """These belong to the report too. They are asked for from any thread."""
+        self._others = checks
 
     def drain(self) -> None:
         """From now on not ready: the server finishes what it has and takes nothing new."""
@@ -70,7 +75,16 @@ class Health:
 
     def report(self) -> HealthReport:
         """Everything worth knowing."""
-        return self._report((self._model(), self._disk(), self._memory(), self._runs_on(), self._queue()))
+        return self._report(
+            (
+                self._model(),
+                self._disk(),
+                self._memory(),
+                self._runs_on(),
+                self._queue(),
+                *self._others(),
+            )
+        )
 
     def ready(self) -> HealthReport:
         """ "ok" only when requests are welcome: the default model is loaded and nobody is leaving."""

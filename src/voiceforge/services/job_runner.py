@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import TypeAdapter
 
@@ -81,6 +81,13 @@ class _Lost(Exception):
     """The job is not ours any more."""
 
 
+class JobObserver(Protocol):
+    """What those who work on jobs report to whoever keeps the metrics."""
+
+    def job_ended(self, status: str, *, seconds: float, code: str | None = None) -> None: ...
+    def job_retried(self, code: str) -> None: ...
+
+
 class JobRunner:
     """Args:
     fetcher: makes the fetcher of jobs that name a URL; None where that is switched off.
@@ -99,6 +106,7 @@ class JobRunner:
         temp_dir: Path,
         worker: str,
         rules: RunRules = RunRules(),  # frozen
+        observer: JobObserver | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = database
@@ -109,6 +117,7 @@ class JobRunner:
         self.temp_dir = temp_dir
         self.worker = worker
         self.rules = rules
+        self.observer = observer
         self.clock = clock
         self.options = TypeAdapter(TranscribeOptions)
         self.result_codec = ResultCodec()
@@ -314,6 +323,7 @@ class _Attempt:
                 await chunks.forget(connection, job.id)
 
         await self._insist(write)
+        self._ended(JobStatus.COMPLETED)
         _log.info("job completed", job=job.id, audio_s=round(transcript.duration, 1))
 
     async def _failed(self, error: VoiceForgeError) -> None:
@@ -328,6 +338,8 @@ class _Attempt:
             wait_s = max(rules.wait_s(job.attempts), error.retry_after_s or 0.0)
             _log.warning("job to be tried again", job=job.id, problem=error.code, in_s=round(wait_s, 1))
             await self._give_back(self._r.clock() + wait_s, counted=counted, error=told)
+            if self._r.observer is not None:
+                self._r.observer.job_retried(error.code)
         else:
             _log.warning("job failed", job=job.id, problem=error.code, attempts=job.attempts)
 
@@ -337,6 +349,11 @@ class _Attempt:
 
             with contextlib.suppress(_Lost):
                 await self._insist(write)
+                self._ended(JobStatus.FAILED, error.code)
+
+    def _ended(self, status: JobStatus, code: str | None = None) -> None:
+        if self._r.observer is not None:
+            self._r.observer.job_ended(status, seconds=self._r.clock() - self._job.created_at, code=code)
 
     async def _stopped(self) -> None:
         if not self._ours:
@@ -350,6 +367,7 @@ class _Attempt:
 
         with contextlib.suppress(_Lost):
             await self._insist(write)
+            self._ended(JobStatus.CANCELLED)
         _log.info("job cancelled", job=self._job.id)
 
     async def _end(

@@ -15,7 +15,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Claim, Job, JobError, JobStatus, Rank
 from voiceforge.infra.jobqueue.base import JobQueue
 from voiceforge.services.job_news import JobNews
-from voiceforge.services.job_runner import RunRules
+from voiceforge.services.job_runner import JobObserver, RunRules
 from voiceforge.services.jobs import lane_of, task_of
 from voiceforge.telemetry.logger import Logger
 
@@ -76,6 +76,7 @@ class JobSweep:
         news: JobNews,
         rules: RunRules,
         workplace: Workplace,
+        observer: JobObserver | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -83,6 +84,7 @@ class JobSweep:
         self._news = news
         self._rules = rules
         self._workplace = workplace
+        self._observer = observer
         self._clock = clock
 
     async def run(self) -> bool:
@@ -135,6 +137,11 @@ class JobSweep:
             if await leases.end(connection, claim, status, now=now, error=error):
                 await self._news.status(connection, job, status, now, error)
                 _log.warning("job of a dead worker ended", job=job.id, status=status)
+                if self._observer is not None:
+                    code = None if error is None else error.code
+                    self._observer.job_ended(status, seconds=now - job.created_at, code=code)
             return False
         _log.warning("job of a dead worker goes on", job=job.id, attempts=job.attempts)
+        if self._observer is not None:
+            self._observer.job_retried(_LOST.code)
         return await leases.give_back(connection, claim, available_at=now, counted=True, error=None)

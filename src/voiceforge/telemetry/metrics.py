@@ -27,6 +27,7 @@ from voiceforge.errors import ErrorKind
 
 # Seconds. From an answer without recognition to the longest recordings.
 _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+_JOB_DURATIONS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0)
 _WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 # Processing time over audio time: 0.01 is a hundred times faster than speech, 1 is as fast.
 _RTFS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 5.0)
@@ -186,6 +187,40 @@ class Metrics:
             (),
             multiprocess_mode="livemax",
         )
+        self._jobs_waiting = self._new(
+            Gauge,
+            "job_queue_depth",
+            "Jobs that could be worked on now, in the whole database.",
+            ("lane",),
+            multiprocess_mode="livemax",
+        )
+        self._jobs_oldest = self._new(
+            Gauge,
+            "job_queue_age_seconds",
+            "How long the one of them has waited that waits for longest.",
+            ("lane",),
+            multiprocess_mode="livemax",
+        )
+        self._jobs_running = self._new(
+            Gauge,
+            "jobs_running",
+            "Jobs being worked on, in the whole database.",
+            (),
+            multiprocess_mode="livemax",
+        )
+        self._job_times = self._new(
+            Histogram,
+            "job_duration_seconds",
+            "From the acceptance of a job to its end, by how it ended.",
+            ("status",),
+            buckets=_JOB_DURATIONS,
+        )
+        self._job_retries = self._new(
+            Counter, "job_retries", "Attempts to be followed by another, by what went wrong.", ("code",)
+        )
+        self._job_dead_letters = self._new(
+            Counter, "job_dead_letters", "Jobs that failed for good, by what went wrong.", ("code",)
+        )
         self._untold = self._new(
             Counter, "job_offers_failed", "Jobs that workers could not be told of; they are told later.", ()
         )
@@ -289,6 +324,24 @@ class Metrics:
         self._webhooks_waiting.set(count)
 
     # -- jobs
+
+    def jobs_waiting(self, *, lane: str, depth: int, oldest_s: float) -> None:
+        """`depth` jobs wait now, the oldest for so long."""
+        self._jobs_waiting.labels(lane).set(depth)
+        self._jobs_oldest.labels(lane).set(oldest_s)
+
+    def jobs_running(self, count: int) -> None:
+        self._jobs_running.set(count)
+
+    def job_ended(self, status: str, *, seconds: float, code: str | None = None) -> None:
+        """A job is over, so long after it was accepted. code: of the error of one that failed."""
+        self._job_times.labels(status).observe(seconds)
+        if code is not None:
+            self._job_dead_letters.labels(code).inc()
+
+    def job_retried(self, code: str) -> None:
+        """An attempt failed; there will be another."""
+        self._job_retries.labels(code).inc()
 
     def observe_untold(self, tasks: int) -> None:
         """So many jobs could not be told to workers."""

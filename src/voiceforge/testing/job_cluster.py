@@ -163,6 +163,11 @@ class JobCluster:
                 env=self._environment,
             )
 
+    @property
+    def has_workers(self) -> bool:
+        return self._worker_count > 0
+
+    @property
     def broker_url(self) -> str:
         assert self._redis is not None
         return self._redis.url

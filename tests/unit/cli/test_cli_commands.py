@@ -249,7 +249,13 @@ def test_worker_passes_its_wishes_on_and_says_when_it_is_there(cli: Cli) -> None
     plain = cli.run("worker")
     assert (plain.exit_code, plain.output) == (0, "VoiceForge works on jobs\n")
     assert cli.run("worker", "--lanes", "interactive, bulk", "--concurrency", "2").exit_code == 0
-    assert cli.worker_wishes == [WorkerWish(), WorkerWish(("interactive", "bulk"), 2)]
+    assert cli.run("worker", "--metrics", "127.0.0.1:9100").exit_code == 0
+    assert cli.worker_wishes == [
+        WorkerWish(),
+        WorkerWish(("interactive", "bulk"), 2),
+        WorkerWish(metrics=("127.0.0.1", 9100)),
+    ]
+    assert "does not look like" in cli.run("worker", "--metrics", "9100").output
 
 
 def test_worker_knows_its_lanes(cli: Cli) -> None:
