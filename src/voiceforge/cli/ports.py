@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from voiceforge.services.backup import Backups
     from voiceforge.services.container import Services
     from voiceforge.services.doctor import Doctor
     from voiceforge.speech.options import TranscribeOptions
@@ -92,6 +93,7 @@ class Ports:
     workshop: builds the services and closes them again.
     serve: runs the server until it is told to stop; `on_listening` gets its address once it answers.
     worker: works on jobs until it is told to stop; the last argument is called once it is there for them.
+    backups: of the embedded default; raises InvalidRequest where the settings name other stores.
     schema: of the database that the settings name.
     All of them raise ConfigurationError where the settings cannot work.
     """
@@ -104,6 +106,7 @@ class Ports:
     setting_rows: Callable[[Choices], Sequence[SettingRow]]
     example_config: Callable[[], str]
     schema: Callable[[Choices], AbstractAsyncContextManager[Schema]]
+    backups: Callable[[Choices], Backups]
 
 
 @dataclass(frozen=True, slots=True)

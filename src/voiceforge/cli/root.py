@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "bench": "voiceforge.cli.bench",
         "config": "voiceforge.cli.config",
         "db": "voiceforge.cli.db",
+        "backup": "voiceforge.cli.backup",
+        "restore": "voiceforge.cli.restore",
         "demo": "voiceforge.cli.demo",
     }
 )

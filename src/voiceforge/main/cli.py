@@ -15,6 +15,7 @@ from voiceforge.main import quick_start
 
 if TYPE_CHECKING:
     from voiceforge.main.settings_loading import LoadedSettings
+    from voiceforge.services.backup import Backups
     from voiceforge.services.doctor import Doctor
     from voiceforge.speech.engines.device import DeviceChoice, DeviceFacts
 
@@ -32,6 +33,7 @@ def main() -> None:
             setting_rows=_setting_rows,
             example_config=_example_config,
             schema=_schema,
+            backups=_backups,
         ),
     )
 
@@ -143,6 +145,22 @@ def _example_config() -> str:
     from voiceforge.main.settings_text import example_toml
 
     return example_toml()
+
+
+def _backups(choices: Choices) -> Backups:
+    from voiceforge.errors import InvalidRequest
+    from voiceforge.services.backup import Backups
+
+    loaded = _load(choices)
+    _log_for_a_terminal(loaded, choices.quiet)
+    settings = loaded.settings
+    for name, elsewhere in (("database.url", settings.database.url), ("store.url", settings.store.url)):
+        if elsewhere is not None:
+            raise InvalidRequest(
+                f"{name} is set: this command copies only what lies in the data folder; "
+                "see the page about backup for the tools of databases and object stores"
+            )
+    return Backups(settings.data_dir, version=_version())
 
 
 @asynccontextmanager

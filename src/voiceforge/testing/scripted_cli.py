@@ -14,6 +14,7 @@ from voiceforge.cli.ports import Choices, Listening, Ports, Schema, WorkerWish, 
 from voiceforge.cli.root import root
 from voiceforge.errors import ModelNotInstalled, VoiceForgeError
 from voiceforge.infra.modelstore.base import InstalledModel, ModelFiles, ModelStore, OnProgress, PullProgress
+from voiceforge.services.backup import Backups
 from voiceforge.services.container import Services
 from voiceforge.services.doctor import Doctor, Finding
 from voiceforge.services.models import Models
@@ -133,6 +134,7 @@ class Cli:
             setting_rows=self._setting_rows,
             example_config=lambda: "# an example\n",
             schema=self._schema,
+            backups=lambda choices: Backups(self.temp_dir, version="1.2.3"),
         )
 
     @contextmanager
