@@ -30,6 +30,11 @@ class PostgresServer:
         self._server = Server(folder, cleanup_mode="stop")
         self._numbers = itertools.count(1)
 
+    @property
+    def programs(self) -> Path:
+        """The folder of its own `pg_dump`, `pg_restore` and others."""
+        return Path(self._server.bin_path)
+
     def start(self) -> None:
         """Returns when it answers."""
         self._server.start()
