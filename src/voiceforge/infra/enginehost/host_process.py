@@ -96,10 +96,11 @@ class HostProcess:
         """Ask how it is, where no answer is awaited yet; returns for how long one has been, in seconds."""
         if self._control is None:
             return 0.0
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
+        asked_at = self._asked_at  # another thread forgets it when the answer comes
+        if asked_at is None:
+            asked_at = self._asked_at = time.monotonic()
             self._control.send(Pulse())
-        return time.monotonic() - self._asked_at
+        return time.monotonic() - asked_at
 
     def rss_bytes(self) -> int | None:
         """Resident memory; None once it has ended."""
