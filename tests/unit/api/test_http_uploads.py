@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
@@ -226,6 +226,7 @@ CUTS = st.lists(st.integers(0, 3 * MIB), max_size=12)
 def test_however_a_body_is_cut_the_recording_and_its_digest_are_whole(size, cuts, as_form):
     near_boundaries = b"\r\n--B" + bytes(range(256))
     content = (near_boundaries * (size // len(near_boundaries) + 1))[:size]
+    assume(not content.endswith(b"\r\n--B"))  # that would be the end of the part
     body = part("file", content, "a") + b"--B--\r\n" if as_form else content
     edges = sorted({min(cut, len(body)) for cut in cuts} | {0, len(body)})
     messages = [
