@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "transcribe": "voiceforge.cli.transcribe",
         "serve": "voiceforge.cli.serve",
         "worker": "voiceforge.cli.worker",
+        "jobs": "voiceforge.cli.jobs",
         "models": "voiceforge.cli.models",
         "doctor": "voiceforge.cli.doctor",
         "bench": "voiceforge.cli.bench",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from voiceforge.cli.common_options import RawFormatType, can_be_quiet, reads_settings
-from voiceforge.cli.ports import Choices, Ports
+from voiceforge.cli.ports import Choices, Ports, Workshop
 from voiceforge.speech.options import CHANNEL_MODES, TASKS, ChannelMode, RawFormat, Task
+
+if TYPE_CHECKING:
+    from voiceforge.cli.transcribe_run import Order
 
 _EPILOG = """\b
 Several inputs as txt are told apart by `==> name <==` lines (not with -q);
@@ -29,6 +33,7 @@ Examples:
   voiceforge transcribe https://example.org/talk.mp3 --keyterm Kubernetes
   arecord -f S16_LE -r 16000 -d 5 | voiceforge transcribe -
   voiceforge transcribe - --raw mulaw:8000 < call.ulaw
+  voiceforge transcribe talk.mp3 --server http://speech.example:8000
 """
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -100,6 +105,9 @@ def _engine_options(command: Decorated) -> Decorated:
 @click.option(
     "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Inputs worked on at a time."
 )
+@click.option(
+    "--server", metavar="URL", help="Have a server do it, and keep nothing there; key: VOICEFORGE_API_KEY."
+)
 @_engine_options
 @can_be_quiet
 @reads_settings
@@ -118,6 +126,7 @@ def command(
     prompt: str | None,
     keyterms: tuple[str, ...],
     jobs: int,
+    server: str | None,
     temperature: float | None,
     beam_size: int | None,
     vad_threshold: float | None,
@@ -137,6 +146,14 @@ def command(
         raise click.UsageError("--skip-existing needs --output-dir")
     if inputs.count("-") > 1:
         raise click.UsageError("standard input can be read only once")
+    here_only = {
+        "--device": device,
+        "--compute-type": compute_type,
+        "--threads": threads,
+        "--no-normalize": no_normalize or None,
+    }
+    if server is not None and (given := [name for name, value in here_only.items() if value is not None]):
+        raise click.UsageError(f"{given[0]} is the server's own affair; leave it out with --server")
 
     from voiceforge.cli import event_loop, transcribe_run
 
@@ -171,4 +188,40 @@ def command(
             jobs=jobs,
             quiet=quiet,
         )
-        ctx.exit(event_loop.run(transcribe_run.carry_out(order, workshop, ctx)))
+        if server is None:
+            ctx.exit(event_loop.run(transcribe_run.carry_out(order, workshop, ctx)))
+        fields = {
+            "model": model,
+            "language": language,
+            "task": task,
+            "words": words,
+            "channels": channels,
+            "prompt": prompt,
+            "keyterm": list(keyterms) or None,
+            "temperature": temperature,
+            "beam_size": beam_size,
+            "vad_threshold": vad_threshold,
+            **(_raw_fields(raw) if raw is not None else {}),
+        }
+        wishes = {name: value for name, value in fields.items() if value is not None}
+        ctx.exit(event_loop.run(_through(server, wishes, order, workshop, ctx)))
+
+
+async def _through(
+    server: str, fields: dict[str, Any], order: Order, workshop: Workshop, ctx: click.Context
+) -> int:
+    from voiceforge.cli import transcribe_run
+    from voiceforge.cli.jobs import KEY_VARIABLE
+    from voiceforge.cli.server_client import ServerClient
+    from voiceforge.cli.transcribe_remote import RemoteMaker
+
+    async with ServerClient(server, os.environ.get(KEY_VARIABLE)) as client:
+        return await transcribe_run.carry_out(order, workshop, ctx, RemoteMaker(client, fields))
+
+
+def _raw_fields(raw: RawFormat) -> dict[str, Any]:
+    return {
+        "encoding": raw.encoding,
+        "sample_rate": raw.sample_rate_hz,
+        "input_channels": raw.channels,
+    }

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import click
 
@@ -28,7 +29,7 @@ from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript.events import Finished, Progress
 from voiceforge.speech.transcript.types import Transcript
 
-_JSON = "application/json"
+JSON_TYPE = "application/json"
 # Formats that can be told apart when several follow each other; and the one that tells its own warnings.
 _IN_A_ROW = frozenset({"txt", "json", "verbose_json"})
 _TELLS_WARNINGS = "json"
@@ -49,15 +50,80 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What became of one input. doubts: what the reader of plain text could not know otherwise."""
+
+    body: str
+    is_json: bool
+    duration_s: float
+    processing_s: float
+    doubts: Sequence[str]
+
+
+class Maker(Protocol):
+    """Turns recordings into documents, here or elsewhere."""
+
+    async def prepare(self, order: Order) -> None:
+        """What all inputs need, once.
+
+        Raises:
+            VoiceForgeError: nothing can be done.
+        """
+        ...
+
+    async def make(self, order: Order, source: Source, bar: Bar) -> Made: ...
+
+
+@dataclass(frozen=True, slots=True)
 class _Outcome:
     """One of the two is there."""
 
-    transcript: Transcript | None = None
+    made: Made | None = None
     error: Exception | None = None
 
 
-async def carry_out(order: Order, workshop: Workshop, context: click.Context) -> int:
+class LocalMaker:
+    def __init__(self, transcriptions: Transcriptions) -> None:
+        self._transcriptions = transcriptions
+
+    async def prepare(self, order: Order) -> None:
+        model_id = self._transcriptions.check(order.model, order.options)
+        # It loads beside the pipeline's own stages: both cores are idle now.
+        await asyncio.gather(
+            asyncio.to_thread(self._transcriptions.preload_stages),
+            asyncio.to_thread(self._transcriptions.preload, model_id),
+        )
+
+    async def make(self, order: Order, source: Source, bar: Bar) -> Made:
+        request = TranscribeRequest(source, order.options, order.model)
+        async with contextlib.aclosing(self._transcriptions.events(request)) as events:
+            async for event in events:
+                if isinstance(event, Progress):
+                    bar.update(event.processed_s, event.duration_s)
+                elif isinstance(event, Finished):
+                    return self._made(order, event.transcript)
+        raise RuntimeError("the transcription ended without a result")
+
+    def _made(self, order: Order, transcript: Transcript) -> Made:
+        rendered = self._transcriptions.render(transcript, order.format, words=order.options.words)
+        warnings = [warning.message for warning in transcript.warnings]
+        gaps = [(gap.start, gap.end) for gap in transcript.coverage.gaps]
+        return Made(
+            rendered.body,
+            rendered.media_type == JSON_TYPE,
+            transcript.duration,
+            transcript.processing_s,
+            doubts_about(warnings, gaps),
+        )
+
+
+async def carry_out(
+    order: Order, workshop: Workshop, context: click.Context, maker: Maker | None = None
+) -> int:
     """Returns the exit code.
+
+    Args:
+        maker: None: the recordings are transcribed here.
 
     Raises:
         VoiceForgeError: nothing was tried, because the order itself cannot be met.
@@ -75,9 +141,11 @@ async def carry_out(order: Order, workshop: Workshop, context: click.Context) ->
         raise UnsupportedOption(f"several inputs as {order.format} need --output-dir")
     timed = transcriptions.timed_options(order.options, order.format)
     order = replace(order, options=replace(order.options, words=timed))
-    model_id = transcriptions.check(order.model, order.options)
+    maker = maker or LocalMaker(transcriptions)
+    if isinstance(maker, LocalMaker):
+        transcriptions.check(order.model, order.options)
 
-    run = _Run(order, transcriptions, workshop.temp_dir, context, several)
+    run = _Run(order, transcriptions, maker, workshop.temp_dir, context, several)
     for item in found:
         if isinstance(item, Unusable):
             run.refuse(item.label, item.reason)
@@ -86,11 +154,7 @@ async def carry_out(order: Order, workshop: Workshop, context: click.Context) ->
         _make_temp_dir(workshop.temp_dir)
     if pairs:
         # A model that cannot be loaded is one error, not one per input.
-        # It loads beside the pipeline's own stages: both cores are idle now.
-        await asyncio.gather(
-            asyncio.to_thread(transcriptions.preload_stages),
-            asyncio.to_thread(transcriptions.preload, model_id),
-        )
+        await maker.prepare(order)
         await run.work(pairs)
     return run.conclude()
 
@@ -109,12 +173,14 @@ class _Run:
         self,
         order: Order,
         transcriptions: Transcriptions,
+        maker: Maker,
         temp_dir: Path,
         context: click.Context,
         several: bool,
     ) -> None:
         self._order = order
         self._transcriptions = transcriptions
+        self._maker = maker
         self._temp_dir = temp_dir
         self._context = context
         self._several = several
@@ -164,21 +230,11 @@ class _Run:
             bar = screen.bar(recording.label, "audio")
             try:
                 async with self._source(recording) as source:
-                    return _Outcome(transcript=await self._transcribe(source, bar))
+                    return _Outcome(made=await self._maker.make(self._order, source, bar))
             except Exception as error:
                 return _Outcome(error=error)
             finally:
                 bar.close()
-
-    async def _transcribe(self, source: Source, bar: Bar) -> Transcript:
-        request = TranscribeRequest(source, self._order.options, self._order.model)
-        async with contextlib.aclosing(self._transcriptions.events(request)) as events:
-            async for event in events:
-                if isinstance(event, Progress):
-                    bar.update(event.processed_s, event.duration_s)
-                elif isinstance(event, Finished):
-                    return event.transcript
-        raise RuntimeError("the transcription ended without a result")
 
     @contextlib.asynccontextmanager
     async def _source(self, recording: Recording) -> AsyncIterator[Source]:
@@ -195,10 +251,10 @@ class _Run:
                 yield target
 
     def _tell(self, recording: Recording, target: Path | None, outcome: _Outcome) -> None:
-        transcript, error = outcome.transcript, outcome.error
-        if transcript is not None:
+        made, error = outcome.made, outcome.error
+        if made is not None:
             try:
-                self._deliver(recording, target, transcript)
+                self._deliver(recording, target, made)
             except Exception as failure:
                 if is_broken_pipe(failure):
                     raise
@@ -207,24 +263,24 @@ class _Run:
             print_traceback(error, self._context)
             self.refuse(recording.label, line_about(error))
 
-    def _deliver(self, recording: Recording, target: Path | None, transcript: Transcript) -> None:
+    def _deliver(self, recording: Recording, target: Path | None, made: Made) -> None:
         order = self._order
-        rendered = self._transcriptions.render(transcript, order.format, words=order.options.words)
         if target is not None:
-            write_whole(target, rendered.body)
-            speed = speed_text(transcript.duration, transcript.processing_s)
-            click.echo(f"{recording.label} -> {target}  {duration_text(transcript.duration)}  {speed}")
-        elif self._several and rendered.media_type == _JSON:
-            line = {"file": recording.label, **json.loads(rendered.body)}
+            write_whole(target, made.body)
+            speed = speed_text(made.duration_s, made.processing_s)
+            click.echo(f"{recording.label} -> {target}  {duration_text(made.duration_s)}  {speed}")
+        elif self._several and made.is_json:
+            line = {"file": recording.label, **json.loads(made.body)}
             click.echo(json.dumps(line, ensure_ascii=False))
         else:
             if self._several and not order.quiet:
                 click.echo(("\n" if self._done else "") + f"==> {recording.label} <==")
-            click.echo(rendered.body, nl=not rendered.body.endswith("\n"))
+            click.echo(made.body, nl=not made.body.endswith("\n"))
         self._done += 1
-        self._audio_s += transcript.duration
+        self._audio_s += made.duration_s
         if not order.quiet and order.format != _TELLS_WARNINGS:
-            _tell_doubts(recording.label, transcript)
+            for doubt in made.doubts:
+                complain(f"{recording.label}: warning: {doubt}")
 
     def conclude(self) -> int:
         if self._order.output_dir is not None:
@@ -242,12 +298,14 @@ class _Run:
         return EXIT_FAILED if self._failed else 0
 
 
-def _tell_doubts(label: str, transcript: Transcript) -> None:
-    """What the reader of plain text could not know otherwise."""
-    for warning in transcript.warnings:
-        complain(f"{label}: warning: {warning.message}")
-    gaps = transcript.coverage.gaps
+def doubts_about(warnings: Sequence[str], gaps: Sequence[tuple[float, float]]) -> list[str]:
+    """
+    Args:
+        gaps: speech without text, from and to, in seconds.
+    """
+    doubts = list(warnings)
     if gaps:
-        where = ", ".join(f"{gap.start:.1f}–{gap.end:.1f} s" for gap in gaps[:5])
+        where = ", ".join(f"{start:.1f}–{end:.1f} s" for start, end in gaps[:5])
         more = f" and {len(gaps) - 5} more" if len(gaps) > 5 else ""
-        complain(f"{label}: warning: speech without text at {where}{more}")
+        doubts.append(f"speech without text at {where}{more}")
+    return doubts

@@ -32,6 +32,9 @@ from voiceforge.main.settings import (
 )
 
 CONFIG_VARIABLE = "VOICEFORGE_CONFIG"
+# Which server commands ask: theirs, and no setting of this one.
+SERVER_VARIABLE = "VOICEFORGE_SERVER"
+_NO_SETTINGS = frozenset({CONFIG_VARIABLE, SERVER_VARIABLE})
 DEFAULT_CONFIG = Path("voiceforge.toml")
 
 # A Kubernetes Service or a linked container named "voiceforge" puts such variables into every container.
@@ -146,7 +149,7 @@ def _environment_layers(environ: Mapping[str, str], problems: list[str]) -> Iter
     known = {env_name(path): path for path, _ in setting_fields()}
     for name, value in sorted(environ.items()):
         upper = name.upper()
-        if not upper.startswith(ENV_PREFIX) or upper == CONFIG_VARIABLE or _is_service_link(upper, value):
+        if not upper.startswith(ENV_PREFIX) or upper in _NO_SETTINGS or _is_service_link(upper, value):
             continue
         if upper in known:
             given = None if value == NONE_TEXT else value

@@ -90,6 +90,7 @@ def progress_document(view: JobView) -> dict[str, Any]:
         "status": view.job.status.value,
         "percent": view.percent,
         "seconds_left": None if view.seconds_left is None else round(view.seconds_left, 1),
+        "duration": None if view.job.duration_s is None else round(view.job.duration_s, 3),
         "queue_position": view.queue_position,
         "attempts": view.job.attempts,
     }

@@ -132,6 +132,7 @@ class ProgressOut(BaseModel):
     status: Status
     percent: float
     seconds_left: float | None
+    duration: float | None
     queue_position: int | None
     attempts: int
 
