@@ -106,7 +106,7 @@ class JobRoom:
 
     async def open(self) -> None:
         """Until the database can be used."""
-        self.database.refuse(_OPENING)
+        self.database.refuse(_OPENING, soon=True)
         while not await self._usable():  # noqa: ASYNC110 - nothing would tell us
             await asyncio.sleep(_AGAIN_AFTER_S)
         self.database.refuse(None)
@@ -154,7 +154,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         InvalidRequest, DependencyMissing
     """
     database, blobs = open_database(settings), open_blobs(settings)
-    database.refuse(_OPENING)
+    database.refuse(_OPENING, soon=True)
     # Of webhooks only this process is told: others look, and a slow receiver shall not keep a worker of jobs.
     bell = EmbeddedQueue()
     broker = settings.jobs.broker_url

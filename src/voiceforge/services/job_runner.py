@@ -24,6 +24,7 @@ from voiceforge.errors import (
     InvalidRequest,
     Overloaded,
     ShuttingDown,
+    StorageFull,
     Unavailable,
     VoiceForgeError,
 )
@@ -207,7 +208,7 @@ class _Attempt:
                         connection, self._claim, self._progress, now=self._r.clock(), lease_s=rules.lease_s
                     )
                 renewed = time.monotonic()
-            except Unavailable:
+            except (Unavailable, StorageFull):
                 continue  # the work goes on; what it writes waits
             if not (self._wanted and self._ours):
                 work.cancel()
@@ -331,7 +332,9 @@ class _Attempt:
         job, rules = self._job, self._r.rules
         told = JobError(error.kind, error.code, error.message, error.retryable)
         # What all jobs wait for is not this one's fault.
-        counted = not isinstance(error, (Unavailable, Overloaded)) or isinstance(error, EngineCrashed)
+        counted = not isinstance(error, (Unavailable, Overloaded, StorageFull)) or isinstance(
+            error, EngineCrashed
+        )
         if isinstance(error, ShuttingDown):
             await self._give_back(self._r.clock(), counted=False, error=None)
         elif error.retryable and (job.attempts < rules.max_attempts or not counted):
@@ -398,17 +401,20 @@ class _Attempt:
                 await leases.give_back(
                     connection, self._claim, available_at=available_at, counted=counted, error=error
                 )
-        except Unavailable:
+        except (Unavailable, StorageFull):
             pass  # its lease will end
 
     async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
         """Until the database takes it. A commit whose answer was lost shows as a lost lease the next time."""
         pause_s, longest_s = _PATIENCE_S
+        told = False
         while True:
             try:
                 return await write()
-            except Unavailable:
-                _log.warning("database away, job waits", job=self._job.id)
+            except (Unavailable, StorageFull) as error:
+                if not told:
+                    _log.warning("job waits for the database", job=self._job.id, problem=error.code)
+                told = True
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, longest_s)
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from voiceforge.errors import DependencyMissing, InvalidRequest, Unavailable
+from voiceforge.errors import DependencyMissing, InvalidRequest, StorageFull, Unavailable
 
 _RETRY_AFTER_S = 2.0
 _BUSY_MS = 10_000
@@ -34,6 +34,7 @@ _PASSING_SQLITE = frozenset(
     }
 )
 # Connection lost, deadlock and the like, too little of something, somebody stopped it, the system below.
+_DISK_FULL_POSTGRESQL = "53100"
 _PASSING_POSTGRESQL = ("08", "40", "53", "57", "58")
 
 
@@ -61,11 +62,22 @@ class Database:
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self._writing = asyncio.Lock()
         self._refusal: str | None = None
+        self._opened = asyncio.Event()
+        self._opened.set()
+        self._wait_s = pool.wait_s
         self._engine = _engine(self._url, pool)
 
-    def refuse(self, why: str | None) -> None:
-        """From now on whoever comes is told this, as Unavailable; None: all is well again."""
+    def refuse(self, why: str | None, *, soon: bool = False) -> None:
+        """From now on whoever comes is told this, as Unavailable; None: all is well again.
+
+        Args:
+            soon: it will not be for long: who comes waits, as for a connection, before being told.
+        """
         self._refusal = why
+        if soon:
+            self._opened.clear()
+        else:
+            self._opened.set()
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -126,6 +138,9 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        if not self._opened.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), self._wait_s)
         if self._refusal is not None:
             raise Unavailable(self._refusal, retry_after_s=_RETRY_AFTER_S)
         with failures_told():
@@ -219,12 +234,15 @@ def failures_told() -> Iterator[None]:
 
     Raises:
         Unavailable: the database is not there or too busy; another time it may be.
+        StorageFull: its disk is full.
     """
     try:
         yield
     except (PoolTimeout, ConnectionError) as error:
         raise _unavailable() from error
     except DBAPIError as error:
+        if _is_full(error):
+            raise StorageFull("the database has no room left") from error
         if error.connection_invalidated or _passes(error):
             raise _unavailable() from error
         raise
@@ -232,6 +250,13 @@ def failures_told() -> Iterator[None]:
 
 def _unavailable() -> Unavailable:
     return Unavailable("the database does not answer for now", retry_after_s=_RETRY_AFTER_S)
+
+
+def _is_full(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if isinstance(code, int):
+        return code & 0xFF == sqlite3.SQLITE_FULL
+    return getattr(error.orig, "sqlstate", None) == _DISK_FULL_POSTGRESQL
 
 
 def _passes(error: DBAPIError) -> bool:
