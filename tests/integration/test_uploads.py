@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import pytest_asyncio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tusclient.client import TusClient
@@ -382,6 +382,7 @@ def test_metadata_is_read_as_it_was_written(metadata: dict[str, str]) -> None:
 
 
 @given(st.text(max_size=200))
+@example("0 \x80")
 def test_headers_are_read_or_refused(text: str) -> None:
     for read in (metadata_of, checksum_of):
         with suppress(InvalidRequest):

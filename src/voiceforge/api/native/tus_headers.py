@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 
@@ -50,7 +49,7 @@ def metadata_of(header: str | None) -> dict[str, str]:
             raise _malformed()
         try:
             found[key] = base64.b64decode(value.strip(), validate=True).decode(errors="replace")
-        except binascii.Error:
+        except ValueError:
             raise _malformed() from None
     return found
 
@@ -77,7 +76,7 @@ def checksum_of(header: str | None) -> Checksum | None:
         )
     try:
         return Checksum(algorithm, base64.b64decode(encoded.strip(), validate=True))
-    except binascii.Error:
+    except ValueError:
         raise InvalidRequest("the checksum is not base64", field="Upload-Checksum") from None
 
 
