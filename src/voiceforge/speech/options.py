@@ -106,3 +106,49 @@ class TranscribeOptions:
             raise InvalidRequest("temperature must lie between 0 and 1", field="temperature")
         if self.beam_size is not None and not 1 <= self.beam_size <= 20:
             raise InvalidRequest("beam_size must lie between 1 and 20", field="beam_size")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """One caller's wishes for live speech. What is said of audio positions counts samples received, never a
+    clock.
+
+    language, prompt, keyterms, temperature, beam_size: as in `TranscribeOptions`.
+    words: finals carry word times.
+    interim: hypotheses are told before an utterance ends; interim_every_ms: of speech, between two of them.
+    endpointing_ms: the pause that ends an utterance; None: only its length and `finalize` do.
+    utterance_end_ms: silence after the last word after which `UtteranceEnd` is told; None: never.
+    min_utterance_ms: a pause earlier than this after the utterance began does not end it.
+    max_utterance_s: an utterance is cut, at its least speech-like moment, where it grows longer; None: where
+        the engine likes its windows to end.
+    """
+
+    language: str | None = None
+    words: bool = True
+    prompt: str | None = None
+    keyterms: tuple[str, ...] = ()
+    temperature: float | None = None
+    beam_size: int | None = None
+    interim: bool = True
+    interim_every_ms: int = 500
+    endpointing_ms: int | None = 300
+    utterance_end_ms: int | None = None
+    min_utterance_ms: int = 0
+    max_utterance_s: float | None = None
+    vad_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_range("interim_every_ms", self.interim_every_ms, 100, 60_000)
+        _check_range("endpointing", self.endpointing_ms, 10, 10_000)
+        _check_range("utterance_end_ms", self.utterance_end_ms, 100, 60_000)
+        _check_range("min_utterance_ms", self.min_utterance_ms, 0, 60_000)
+        _check_range("max_utterance_s", self.max_utterance_s, 1.0, 60.0)
+        _check_range("temperature", self.temperature, 0.0, 1.0)
+        _check_range("beam_size", self.beam_size, 1, 20)
+        if not 0.0 < self.vad_threshold < 1.0:
+            raise InvalidRequest("vad threshold must lie between 0 and 1", field="vad_threshold")
+
+
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise InvalidRequest(f"{name} must lie between {low:g} and {high:g}", field=name)
