@@ -12,7 +12,8 @@ from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.main.build import build, keep_audio_host
 from voiceforge.main.http_server import http_config
-from voiceforge.main.settings import ModelSettings, Settings
+from voiceforge.main.settings import Settings
+from voiceforge.main.settings_recognition import ModelSettings
 from voiceforge.testing.live_server import live_server
 from voiceforge.testing.scripted_services import ScriptedTranscriptions, scripted_services
 

@@ -20,7 +20,8 @@ from voiceforge.api.openai_compat.schemas import TranscriptionFields
 from voiceforge.cli.root import root
 from voiceforge.main.build import build
 from voiceforge.main.jobs import build_jobs
-from voiceforge.main.settings import OPENAI_MODEL_IDS, Settings
+from voiceforge.main.settings import Settings
+from voiceforge.main.settings_recognition import OPENAI_MODEL_IDS
 from voiceforge.speech.engines.catalog import CATALOG
 from voiceforge.speech.formats import FORMATS
 from voiceforge.telemetry.metrics import Metrics

@@ -16,7 +16,8 @@ from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import check_url, url_fetcher
 from voiceforge.main.request_settings import temp_dir
-from voiceforge.main.settings import JOBS_AT_ONCE, Settings
+from voiceforge.main.settings import Settings
+from voiceforge.main.settings_jobs import JOBS_AT_ONCE
 from voiceforge.services.batches import Batches
 from voiceforge.services.chores import Chore, Chores
 from voiceforge.services.job_news import JobNews

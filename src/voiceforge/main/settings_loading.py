@@ -23,13 +23,13 @@ from voiceforge.main.settings import (
     ENV_PREFIX,
     PROFILE_DEFAULTS,
     Settings,
-    conflicts,
     data_home,
     env_name,
     is_secret,
     section_of,
     setting_fields,
 )
+from voiceforge.main.settings_rules import conflicts
 
 CONFIG_VARIABLE = "VOICEFORGE_CONFIG"
 # Which server commands ask: theirs, and no setting of this one.

@@ -23,7 +23,8 @@ from voiceforge.main.build import build, keep_audio_host, keep_hosts
 from voiceforge.main.jobs import JobRoom, build_jobs
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir
-from voiceforge.main.settings import JOBS_AT_ONCE, Settings
+from voiceforge.main.settings import Settings
+from voiceforge.main.settings_jobs import JOBS_AT_ONCE
 from voiceforge.main.worker_metrics import metrics_port
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.logs import configure_logging

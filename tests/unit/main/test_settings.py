@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from voiceforge.errors import ConfigurationError
-from voiceforge.main.settings import OPENAI_MODEL_IDS, Settings, env_name, setting_fields
+from voiceforge.main.settings import Settings, env_name, setting_fields
 from voiceforge.main.settings_loading import load_settings, load_with_origins
+from voiceforge.main.settings_recognition import OPENAI_MODEL_IDS
 from voiceforge.main.settings_text import MASK, describe, example_toml, markdown_tables
 
 

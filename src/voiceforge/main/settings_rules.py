@@ -1,0 +1,90 @@
+"""Rules that span several settings."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+
+from voiceforge.infra.blobs.address import parse_store_url
+from voiceforge.main.settings import Settings
+from voiceforge.main.settings_outside import StoreSettings
+
+_STORES_THAT_KNOW: Mapping[str, tuple[str, ...]] = {
+    "endpoint": ("s3", "gs", "az"),
+    "region": ("s3",),
+    "access_key_id": ("s3", "az"),
+    "secret_access_key": ("s3", "az"),
+    "encryption": ("s3",),
+    "kms_key_id": ("s3",),
+}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _store_conflicts(store: StoreSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    scheme = None if store.url is None else parse_store_url(store.url).scheme
+    for name, schemes in _STORES_THAT_KNOW.items():
+        if getattr(store, name) is not None and scheme not in schemes:
+            yield (
+                (f"store.{name}", "store.url"),
+                f"store.{name} is for a store.url that begins with {' or '.join(f'{s}://' for s in schemes)}",
+            )
+    if (store.access_key_id is None) != (store.secret_access_key is None):
+        yield (
+            ("store.access_key_id", "store.secret_access_key"),
+            "store.access_key_id and store.secret_access_key belong together: set both, or neither",
+        )
+    if store.endpoint is not None and store.endpoint.startswith("http://") and not store.allow_http:
+        yield (
+            ("store.endpoint", "store.allow_http"),
+            "store.endpoint is without TLS: use https, or set store.allow_http = true",
+        )
+    if store.kms_key_id is not None and store.encryption != "aws:kms":
+        yield (
+            ("store.kms_key_id", "store.encryption"),
+            'store.kms_key_id is for store.encryption = "aws:kms"',
+        )
+
+
+def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Rules that span several settings: the dotted names involved, and what is wrong."""
+    unprotected = settings.api_key is None and not settings.server.insecure
+    if unprotected and not _is_loopback(settings.server.host):
+        yield (
+            ("server.host", "api_key", "server.insecure"),
+            f"listening on {settings.server.host} lets others in: set api_key, or server.insecure = true",
+        )
+    if unprotected and settings.profile == "production":
+        yield (
+            ("profile", "api_key", "server.insecure"),
+            "the production profile needs api_key, or server.insecure = true",
+        )
+    if settings.server.workers > 1 and settings.engine.isolation == "thread":
+        yield (
+            ("server.workers", "engine.isolation"),
+            'several workers would each load the models: set engine.isolation = "process"',
+        )
+    yield from _store_conflicts(settings.store)
+    for name in ("audio", "subtitles"):
+        section = getattr(settings, name)
+        if section.min_duration_s >= section.max_duration_s:
+            yield (
+                (f"{name}.min_duration_s", f"{name}.max_duration_s"),
+                f"{name}.min_duration_s ({section.min_duration_s}) should be below "
+                f"{name}.max_duration_s ({section.max_duration_s})",
+            )
+    if settings.jobs.heartbeat_s * 2 > settings.jobs.lease_s:
+        yield (
+            ("jobs.heartbeat_s", "jobs.lease_s"),
+            f"jobs.heartbeat_s ({settings.jobs.heartbeat_s}) should be at most half of jobs.lease_s "
+            f"({settings.jobs.lease_s})",
+        )
+    aliases = settings.models.aliases
+    for alias, target in aliases.items():
+        if target in aliases:
+            yield ("models.aliases",), f"alias {alias!r} points to {target!r}, which is itself an alias"
