@@ -54,7 +54,7 @@ def _engine_options(command: Decorated) -> Decorated:
             click.option(
                 "--raw",
                 type=RawFormatType(),
-                help="Read headerless PCM: s16le, f32le, mulaw or alaw, such as mulaw:8000:1.",
+                help="Read headerless PCM: s16le, s32le, f32le, mulaw or alaw, such as mulaw:8000:1.",
             ),
             click.option(
                 "--device", type=click.Choice(("auto", "cpu", "cuda")), help="Where the model runs."

@@ -16,14 +16,15 @@ if TYPE_CHECKING:  # it brings the database with it, which commands do not need
     from voiceforge.services.batches import Batches
     from voiceforge.services.job_watch import JobWatch
     from voiceforge.services.jobs import Jobs
+    from voiceforge.services.streams import Streams
     from voiceforge.services.uploads import Uploads
     from voiceforge.services.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """results: None where nothing is kept. jobs, job_watch, batches, webhooks, uploads: None in processes
-    that accept none."""
+    """results: None where nothing is kept. streams, jobs, job_watch, batches, webhooks, uploads: None in
+    processes that accept none."""
 
     transcriptions: Transcriptions
     models: Models
@@ -31,6 +32,7 @@ class Services:
     engines: EngineRoom
     metrics: Metrics
     results: ResultCache | None = None
+    streams: Streams | None = None
     jobs: Jobs | None = None
     job_watch: JobWatch | None = None
     batches: Batches | None = None

@@ -13,11 +13,13 @@ from voiceforge.errors import InvalidRequest, UnsupportedOption
 
 Task = Literal["transcribe", "translate"]
 ChannelMode = Literal["mix", "split"]
-RawEncoding = Literal["s16le", "f32le", "mulaw", "alaw"]
+RawEncoding = Literal["s16le", "s32le", "f32le", "mulaw", "alaw"]
+Codec = Literal["flac", "ogg-opus", "opus"]
 
 TASKS: tuple[Task, ...] = get_args(Task)
 CHANNEL_MODES: tuple[ChannelMode, ...] = get_args(ChannelMode)
 RAW_ENCODINGS: tuple[RawEncoding, ...] = get_args(RawEncoding)
+CODECS: tuple[Codec, ...] = get_args(Codec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,24 @@ class RawFormat:
             )
         if not 1 <= self.channels <= 32:
             raise InvalidRequest(f"{self.channels} channels; 1 to 32 are accepted", field="channels")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFormat:
+    """How encoded audio of a live stream is to be read where its content need not be asked.
+
+    codec: "flac" and "ogg-opus" with their headers; "opus": bare packets, one per push.
+    channels: of bare packets; the others tell by themselves.
+    """
+
+    codec: Codec
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise UnsupportedOption(f"unknown codec {self.codec!r}", field="encoding", choices=CODECS)
+        if not 1 <= self.channels <= 2:
+            raise InvalidRequest(f"{self.channels} channels of Opus; 1 or 2 are accepted", field="channels")
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ _CODECS = {
 }
 _RAW: dict[RawEncoding, tuple[str, str]] = {
     "s16le": ("PCM_16", "LITTLE"),
+    "s32le": ("PCM_32", "LITTLE"),
     "f32le": ("FLOAT", "LITTLE"),
     "mulaw": ("ULAW", "FILE"),
     "alaw": ("ALAW", "FILE"),
