@@ -9,7 +9,7 @@ from typing import Literal
 
 from voiceforge.errors import UnsupportedOption
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions
-from voiceforge.speech.options import TranscribeOptions
+from voiceforge.speech.options import StreamOptions, TranscribeOptions
 from voiceforge.speech.transcript.types import TranscriptWarning
 
 WordTimes = Literal["none", "engine", "aligner", "estimate"]
@@ -76,6 +76,21 @@ def make_plan(
             for name in ignored
         ),
     )
+
+
+def make_stream_plan(
+    options: StreamOptions, capabilities: Capabilities, aligned_languages: Collection[str]
+) -> Plan:
+    """Decide how one live stream is done; as `make_plan`."""
+    wishes = TranscribeOptions(
+        language=options.language,
+        words=options.words,
+        prompt=options.prompt,
+        keyterms=options.keyterms,
+        temperature=options.temperature,
+        beam_size=options.beam_size,
+    )
+    return make_plan(wishes, capabilities, aligned_languages)
 
 
 def _word_times(
