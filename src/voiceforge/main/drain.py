@@ -9,6 +9,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voiceforge.api.http.asgi import STARTED
 from voiceforge.api.http.early_reply import EarlyReply
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.request_id import RequestIds
@@ -70,7 +71,7 @@ class DrainGate:
 
         async def watched_send(message: Message) -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
+            started = started or message["type"] in STARTED
             await send(message)
 
         try:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig, HttpFeatures
 from voiceforge.api.http.errors import ErrorReplies
-from voiceforge.api.http.protocol import BoundedHeadProtocol
+from voiceforge.api.http.protocol import BoundedHeadProtocol, BoundedSocketProtocol
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.errors import VoiceForgeError
@@ -95,7 +95,7 @@ class HttpServer:
 
     async def run(self, listener: socket.socket, on_listening: Callable[[], None]) -> None:
         sys.setswitchinterval(_TURN_S)
-        server = _make_server(self._gate)
+        server = _make_server(self._gate, int(self._settings.streams.max_frame_bytes))
         self._take_signals()
         serving = asyncio.create_task(server.serve([listener]))
         up = asyncio.create_task(server.up.wait())
@@ -184,11 +184,15 @@ class HttpServer:
         self._services.transcriptions.close()
 
 
-def _make_server(app: ASGIApp) -> _Server:
+def _make_server(app: ASGIApp, max_frame_bytes: int) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
             http=BoundedHeadProtocol,
+            ws=BoundedSocketProtocol,
+            ws_max_size=max_frame_bytes,
+            # Speech does not deflate; a window per connection would only take memory.
+            ws_per_message_deflate=False,
             log_config=None,
             access_log=False,  # the app logs its requests itself, with their ids
             lifespan="off",

@@ -25,6 +25,7 @@ from voiceforge.main.settings_recognition import (
     SubtitleSettings,
     VadSettings,
 )
+from voiceforge.main.settings_streams import StreamSettings
 from voiceforge.main.settings_values import Section
 
 Profile = Literal["development", "staging", "production"]
@@ -82,6 +83,7 @@ class FeatureSettings(Section):
 
     openai_api: bool = Field(default=True, description="The OpenAI-compatible endpoints.")
     url_input: bool = Field(default=True, description="Transcribing from a URL.")
+    streams: bool = Field(default=True, description="Live streams.")
     metrics: bool = Field(default=True, description="The Prometheus endpoint `/metrics`.")
 
 
@@ -109,6 +111,7 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings()
     queue: QueueSettings = QueueSettings()
     models: ModelSettings = ModelSettings()
+    streams: StreamSettings = StreamSettings()
     cache: CacheSettings = CacheSettings()
     database: DatabaseSettings = DatabaseSettings()
     jobs: JobSettings = JobSettings()

@@ -243,8 +243,11 @@ class Metrics:
         """Count one request as being answered while the block runs."""
         return self._in_flight.labels(surface).track_inprogress()
 
-    def observe_request(self, *, surface: str, route: str, method: str, status: int, seconds: float) -> None:
-        """One request is answered. `route` is the template, such as `/v1/models/{id}`."""
+    def observe_request(
+        self, *, surface: str, route: str, method: str, status: int, seconds: float | None
+    ) -> None:
+        """One request is answered. `route` is the template, such as `/v1/models/{id}`. seconds: None where
+        how long it took says nothing."""
         labels = (surface, route, method, status)
         found = self._answered.get(labels)
         if found is None:  # finding them among all labels costs more than counting
@@ -254,7 +257,8 @@ class Metrics:
             )
         count, latency = found
         count.inc()
-        latency.observe(seconds)
+        if seconds is not None:
+            latency.observe(seconds)
 
     def observe_error(self, kind: ErrorKind, code: str) -> None:
         self._errors.labels(kind.value, code).inc()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
-from voiceforge.api.http.protocol import BoundedHeadProtocol
+from voiceforge.api.http.protocol import BoundedHeadProtocol, BoundedSocketProtocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,20 @@ class LiveServer:
 
 
 @contextmanager
-def live_server(app: ASGIApp) -> Iterator[LiveServer]:
+def live_server(app: ASGIApp, *, max_frame_bytes: int = 1 << 20) -> Iterator[LiveServer]:
     """Serve `app` on a free port of 127.0.0.1, in a thread, while the block runs."""
     listening = socket.create_server(("127.0.0.1", 0))
     # asyncio leaves Nagle's algorithm on where the socket names no protocol, which costs 40 ms a reply.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
-        app, http=BoundedHeadProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=5
+        app,
+        http=BoundedHeadProtocol,
+        ws=BoundedSocketProtocol,
+        ws_max_size=max_frame_bytes,
+        ws_per_message_deflate=False,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(

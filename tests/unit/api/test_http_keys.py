@@ -90,7 +90,8 @@ async def test_sockets_are_refused_before_the_handshake(key, refused):
     }
     app = ApiKey(_accepting, key="right-key", replies=ErrorReplies((NativeErrors(),)))
     await app(scope, receive, send)
-    assert [message["type"] for message in sent] == ["websocket.close" if refused else "websocket.accept"]
+    assert sent[0]["type"] == ("websocket.http.response.start" if refused else "websocket.accept")
+    assert sent[0].get("status") == (401 if refused else None)
 
 
 async def _accepting(scope, receive, send):

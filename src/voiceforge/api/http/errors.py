@@ -7,6 +7,7 @@ exception nobody expected becomes a plain 500.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,12 +20,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voiceforge.api.http.asgi import STARTED
 from voiceforge.api.http.request_id import request_id_of
 from voiceforge.errors import ErrorKind, InvalidRequest, NotFound, VoiceForgeError
 from voiceforge.telemetry.logger import Logger
 
 _COMES_BACK = frozenset({ErrorKind.OVERLOADED, ErrorKind.UNAVAILABLE})
 _TOLD = "voiceforge.errors_told"
+_BROKE = 1011  # RFC 6455
 CLIENT_GONE_STATUS = 499  # nginx's number; only logs and metrics ever see it
 
 log = Logger(__name__)
@@ -145,14 +148,20 @@ class ErrorBoundary:
         self._replies = replies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         started = False
 
         async def watched_send(message: Message) -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
+            if message["type"] == "websocket.close" and not started:
+                # How the framework says that nothing is there; as it is, HTTP would say 403 without a word.
+                started = True
+                missing = NotFound(f"there is no WebSocket at {scope['path']}")
+                await self._replies.reply(scope, missing)(scope, receive, send)
+                return
+            started = started or message["type"] in STARTED
             await send(message)
 
         try:
@@ -165,6 +174,10 @@ class ErrorBoundary:
                 log.exception("request_crashed")
             elif ours.kind is ErrorKind.INTERNAL:
                 log.error("request_failed", code=ours.code, exc_info=ours)
+            if started and scope["type"] == "websocket":
+                with contextlib.suppress(OSError, RuntimeError):  # it is gone, or was told already
+                    await send({"type": "websocket.close", "code": _BROKE, "reason": ""})
+                return
             if started:
                 raise  # the reply is half out: only cutting the connection tells the client
             await self._replies.reply(scope, ours or unexpected())(scope, receive, send)

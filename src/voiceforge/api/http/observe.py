@@ -1,12 +1,18 @@
-"""Counts every request and writes one log line for it: template of the route, status, time; no content."""
+"""Counts every request and writes one log line for it: template of the route, status, time; no content.
+
+A WebSocket counts as one too, when it is over, with the status of its handshake. How long it stayed open is
+its client's business, so it is left out of the durations.
+"""
 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voiceforge.api.http.asgi import STARTED
 from voiceforge.api.http.errors import CLIENT_GONE_STATUS, ErrorReplies
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import Metrics
@@ -15,6 +21,8 @@ log = Logger(__name__)
 
 _PROBES = ("/health", "/metrics")
 _UNKNOWN_ROUTE = "(none)"
+_SOCKET = "WEBSOCKET"
+_SWITCHED = 101
 _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
 
@@ -25,29 +33,34 @@ class Observe:
         self._replies = replies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         surface = self._replies.surface_for(scope["path"]).name
+        is_socket = scope["type"] == "websocket"
         status = CLIENT_GONE_STATUS  # what stands if nothing is ever answered
 
         async def watched_send(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if message["type"] in STARTED:
+                status = message.get("status", _SWITCHED)
             await send(message)
 
         started = time.perf_counter()
         try:
-            with self._metrics.in_flight(surface):
+            with nullcontext() if is_socket else self._metrics.in_flight(surface):
                 await self._app(scope, receive, watched_send)
         finally:
             seconds = time.perf_counter() - started
             # Clients choose methods and paths freely; label values must stay few.
-            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            method = _SOCKET if is_socket else scope["method"] if scope["method"] in _METHODS else "OTHER"
             route = route_template(scope)
             self._metrics.observe_request(
-                surface=surface, route=route, method=method, status=status, seconds=seconds
+                surface=surface,
+                route=route,
+                method=method,
+                status=status,
+                seconds=None if is_socket else seconds,
             )
             for error in self._replies.told(scope):
                 self._metrics.observe_error(error.kind, error.code)

@@ -1,4 +1,4 @@
-"""uvicorn's fast HTTP parser, bounded, and without work that nobody needs.
+"""uvicorn's fast HTTP parser and its WebSockets, bounded, and without work that nobody needs.
 
 By itself it collects a header, a trailer or a chunk's extension for as long as the peer sends one; here that
 has an end. Bodies go through it without being copied, and a short reply leaves in one piece.
@@ -7,14 +7,19 @@ has an end. Bodies go through it without being copied, and a short reply leaves 
 from __future__ import annotations
 
 import asyncio
+import logging
+from asyncio.transports import BaseTransport
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 MOST_HEAD_BYTES = 64 * 1024
 # As much as one read from a socket brings.
 _MOST_WAITING_BYTES = 256 * 1024
 _SHORT_BYTES = 16 * 1024
+_MOST_UNSENT_BYTES = 256 * 1024
+_MOST_UNHEARD_MESSAGES = 16
 
 
 class BoundedHeadProtocol(HttpToolsProtocol):
@@ -57,6 +62,28 @@ class BoundedHeadProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unread_bytes = 0
         super().on_message_complete()
+
+
+class BoundedSocketProtocol(WebSocketsSansIOProtocol):
+    """Keeps no more for a client that does not read than `_MOST_UNSENT_BYTES`, and reads on while little is
+    unheard: by itself it stops and starts reading for every single message, two system calls each."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=_MOST_UNSENT_BYTES)
+        # It would write whole URLs, and there may be keys in them; `Observe` says the rest.
+        self.logger = self.logger.getChild("sockets")
+        self.logger.setLevel(logging.WARNING)
+
+    def send_receive_event_to_app(self) -> None:
+        read_paused = self.read_paused
+        waiting = self.queue.qsize() >= _MOST_UNHEARD_MESSAGES or sum(map(len, self.frames)) > _SHORT_BYTES
+        self.read_paused = read_paused or not waiting  # then it does not pause
+        try:
+            super().send_receive_event_to_app()
+        finally:
+            if not waiting:
+                self.read_paused = read_paused
 
 
 class _InOnePiece:

@@ -11,6 +11,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voiceforge.api.http.asgi import STARTED
 from voiceforge.telemetry.logs import log_context
 
 HEADER = "X-Request-ID"
@@ -35,7 +36,8 @@ class RequestIds:
         scope["voiceforge.request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in STARTED:
+                message.setdefault("headers", [])
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 
