@@ -148,6 +148,7 @@ async def test_a_client_that_never_reads_is_given_up(base: str, echo: Echo, serv
             while not echo.gone:  # noqa: ASYNC110 - it happens in the server's thread
                 await asyncio.sleep(0.01)
         assert echo.gone == [1006]
+        socket.transport.abort()  # or closing would wait for what is not coming
 
 
 async def test_a_socket_counts_as_one_request_without_a_duration(base: str, services: Services) -> None:

@@ -20,6 +20,7 @@ _MOST_WAITING_BYTES = 256 * 1024
 _SHORT_BYTES = 16 * 1024
 _MOST_UNSENT_BYTES = 256 * 1024
 _MOST_UNHEARD_MESSAGES = 16
+_LINGER_S = 2.0
 
 
 class BoundedHeadProtocol(HttpToolsProtocol):
@@ -74,6 +75,12 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
         # It would write whole URLs, and there may be keys in them; `Observe` says the rest.
         self.logger = self.logger.getChild("sockets")
         self.logger.setLevel(logging.WARNING)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        # What a client does not read keeps a connection that is being closed, and its buffer, for ever.
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(_LINGER_S, self.transport.abort)
 
     def send_receive_event_to_app(self) -> None:
         read_paused = self.read_paused
