@@ -41,6 +41,7 @@ from voiceforge.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from voiceforge.infra.audiohost.keeper import AudioHostKeeper
     from voiceforge.infra.enginehost.keeper import HostKeeper, Hosts
+    from voiceforge.services.streams import Streams
 
 _LISTENERS_PER_CORE = 2
 """One of them waits for the disk, or for its request's thread, now and then."""
@@ -56,6 +57,7 @@ def build(
     metrics: Metrics | None = None,
     keep_results: bool = False,
     clearings: Clearings | None = None,
+    live: bool = False,
 ) -> Services:
     """The services of one process; nothing is loaded yet.
 
@@ -65,6 +67,7 @@ def build(
         metrics: None: of this process alone.
         keep_results: for identical requests, where the settings do not say otherwise.
         clearings: shared with other processes that keep results of the same callers; None: there are none.
+        live: streams are served, where the settings do not say otherwise.
         any_folder: callers may name any local folder as a model: for processes whose caller is
             their owner.
     """
@@ -147,7 +150,38 @@ def build(
         data_dir=settings.data_dir,
         version=version,
     )
-    return Services(transcriptions, models, health, engines, metrics, results)
+    streams = _streams(settings, models, engines, transcriptions, metrics) if live else None
+    return Services(transcriptions, models, health, engines, metrics, results, streams)
+
+
+def _streams(
+    settings: Settings,
+    models: Models,
+    engines: EngineRoom,
+    transcriptions: Transcriptions,
+    metrics: Metrics,
+) -> Streams | None:
+    if not settings.features.streams:
+        return None
+    from voiceforge.services.streams import StreamLimits, Streams
+
+    wish = settings.streams
+    return Streams(
+        models=models,
+        engines=engines,
+        aligner=transcriptions.shared_aligner,
+        metrics=metrics,
+        limits=StreamLimits(
+            max_sessions=wish.max_sessions,
+            max_sessions_per_tenant=wish.max_sessions_per_key,
+            max_lag_s=wish.max_lag_s,
+            idle_s=wish.idle_s,
+            max_session_s=wish.max_session_s,
+            max_unheard_s=wish.max_unheard_s,
+            grace_s=wish.grace_s,
+            keep_events_s=wish.keep_events_s,
+        ),
+    )
 
 
 def _default_id(models: Models, settings: Settings) -> str:

@@ -173,14 +173,17 @@ class HttpServer:
     async def _drain(self) -> None:
         self._services.health.drain()
         waiting = self._gate.close()
+        streams = self._services.streams.drain() if self._services.streams is not None else 0
         grace_s = self._settings.server.grace_s
-        _log.info("draining", requests=waiting, grace_s=grace_s)
+        _log.info("draining", requests=waiting, streams=streams, grace_s=grace_s)
         if not await self._gate.wait_empty(grace_s):
             _log.warning("grace is over", cut_off=self._gate.in_progress)
             self._gate.cancel_all()
 
     def _close(self) -> None:
         self._services.engines.close(grace_s=_CLOSING_S)
+        if self._services.streams is not None:
+            self._services.streams.close()
         self._services.transcriptions.close()
 
 

@@ -34,6 +34,7 @@ def main() -> None:
         audio_host=order.audio_host,
         metrics=Metrics(order.version, shared=order.metrics),
         keep_results=True,
+        live=True,
         clearings=_map_clearings(order.clearings),
     )
     server = HttpServer(order.settings, services, order.version, build_jobs(order.settings, services))

@@ -50,7 +50,12 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
         audio_host = audio.address if audio is not None else None
         try:
             services = build(
-                settings, version=version, hosts=keeper, audio_host=audio_host, keep_results=True
+                settings,
+                version=version,
+                hosts=keeper,
+                audio_host=audio_host,
+                keep_results=True,
+                live=True,
             )
             services.models.require_installed(None)
             _prepare(temp_dir(settings))

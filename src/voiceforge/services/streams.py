@@ -1,20 +1,59 @@
 """Live streams: audio in as it is spoken, events out, and everything between that waits or costs.
 
-    open ─▶ Stream ─ push(bytes) ─▶ decoded ─▶ recogniser ─▶ engine ─▶ events()
+    open ─▶ Stream ─ push(bytes) ─▶ decoded ─▶ ears: recogniser ─▶ engine ─▶ events()
 
 Every protocol is an adapter over the five verbs of a `Stream`. How speech becomes utterances is the
-business of `speech.pipeline.stream`, which knows no clock and no thread; here are both.
+business of `speech.pipeline.stream`, which knows no clock and no thread; both are here and beside.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from voiceforge.errors import (
+    DependencyMissing,
+    NotFound,
+    Overloaded,
+    ShuttingDown,
+    UnsupportedOption,
+    VoiceForgeError,
+)
+from voiceforge.services.engine_room import EngineRoom
+from voiceforge.services.models import Models
+from voiceforge.services.stream_decodes import DecodeDesk
+from voiceforge.services.stream_ears import Ears, Hearing
+from voiceforge.services.stream_session import Intake, SessionLimits, Stream, Told
 from voiceforge.services.transcriptions import DEFAULT_TENANT
+from voiceforge.speech.alignment.aligner import Aligner
+from voiceforge.speech.audio.pushed_pcm import SAMPLE_BYTES, PushedPcm
+from voiceforge.speech.engines.base import Capabilities
+from voiceforge.speech.engines.batch_admission import Admission
+from voiceforge.speech.engines.tickets import BatcherLimits, Priority, Ticket
 from voiceforge.speech.options import ChannelMode, EncodedFormat, RawFormat, StreamOptions
+from voiceforge.speech.pipeline.plan import make_stream_plan
+from voiceforge.speech.pipeline.recogniser import Recogniser
+from voiceforge.speech.pipeline.stream import make_recogniser
 from voiceforge.speech.transcript.stream_events import StreamEvent
-from voiceforge.speech.transcript.types import ModelRef
+from voiceforge.speech.vad.silero import SileroModel
+from voiceforge.telemetry.logger import Logger
+from voiceforge.telemetry.metrics import Metrics
+
+__all__ = ["Stream", "StreamLimits", "StreamRequest", "Streams", "Told"]
+
+_OPENERS = 4
+_SETTLERS = 8
+"""They wait for the aligner, and for engines where something is heard again."""
+_PIECE_S = 1.0
+_BEHIND_RETRY_S = 5.0
+
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,104 +80,57 @@ class StreamRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An event with its number: they count from 1 and never go back; some may be missing, where an interim
-    was replaced before it was read."""
+class StreamLimits:
+    """See the settings of `streams`."""
 
-    number: int
-    event: StreamEvent
-
-
-class Stream:
-    """One live stream. Belongs to the event loop that opened it; made by `Streams`."""
-
-    @property
-    def id(self) -> str:
-        raise NotImplementedError
-
-    @property
-    def token(self) -> str:
-        """The secret that `Streams.resume` asks for."""
-        raise NotImplementedError
-
-    @property
-    def model(self) -> ModelRef:
-        raise NotImplementedError
-
-    @property
-    def channels(self) -> int:
-        """How many are heard apart; of encoded audio not known before its header, until then 1."""
-        raise NotImplementedError
-
-    @property
-    def received_bytes(self) -> int:
-        """What `push` has taken so far, by all connections of this stream together."""
-        raise NotImplementedError
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds of audio heard so far."""
-        raise NotImplementedError
-
-    @property
-    def document_id(self) -> str | None:
-        """Of the transcription kept of this session; None where none is, or not yet."""
-        raise NotImplementedError
-
-    async def push(self, data: bytes) -> None:
-        """Take some more audio; waits while too much is unheard. Any number of bytes, also none; of raw Opus
-        packets exactly one.
-
-        Raises:
-            InvalidAudio: it cannot be decoded.
-            Conflict: after `close`.
-            VoiceForgeError: what ended the stream.
-        """
-        raise NotImplementedError
-
-    def keep_alive(self) -> None:
-        """The client is there, though it sends no audio."""
-        raise NotImplementedError
-
-    async def finalize(self) -> None:
-        """Have what was pushed before told as finals now, then `Flushed`. Raises as `push` does, without
-        waiting for either."""
-        raise NotImplementedError
-
-    async def configure(self, options: StreamOptions) -> None:
-        """From the next utterance on; raises as `push` does, and:
-
-        Raises:
-            UnsupportedOption: the model cannot; all stays as it was.
-        """
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        """No more audio comes. The finals of all that was pushed follow, then `Closed`. Idempotent; does not
-        wait for them."""
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        """The client is gone: `events` ends. What is resumable waits for it; all else is given up at once.
-        Idempotent."""
-        raise NotImplementedError
-
-    def events(self) -> AsyncIterator[StreamEvent]:
-        """Everything in order, by one reader; ends after `Closed`.
-
-        Raises:
-            VoiceForgeError: what ended the stream; ShuttingDown, after the finals of all that was pushed,
-                where the server leaves; DeadlineExceeded where nothing came for too long.
-        """
-        raise NotImplementedError
-
-    def numbered(self) -> AsyncIterator[Told]:
-        """As `events`, each with its number."""
-        raise NotImplementedError
+    max_sessions: int = 256
+    max_sessions_per_tenant: int = 256
+    max_lag_s: float = 2.0
+    idle_s: float = 60.0
+    max_session_s: float = 14_400.0
+    max_unheard_s: float = 5.0
+    grace_s: float = 30.0
+    keep_events_s: float = 60.0
 
 
 class Streams:
-    """The live streams of one process."""
+    """The live streams of one process. All but `close` belong to one event loop.
+
+    Args:
+        aligner: what finds word times; called from threads.
+        vad: makes the voice detector; called once, on first use.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: Models,
+        engines: EngineRoom,
+        aligner: Callable[[], Aligner | None],
+        metrics: Metrics,
+        limits: StreamLimits,
+        vad: Callable[[], SileroModel] = SileroModel,
+    ) -> None:
+        self._models = models
+        self._engines = engines
+        self._aligner = aligner
+        self._metrics = metrics
+        self._limits = limits
+        self._make_vad = vad
+        self._vad: SileroModel | None = None
+        self._lock = threading.Lock()
+        self._admission = Admission(BatcherLimits(max_tickets=limits.max_sessions))
+        self._streams: dict[str, Stream] = {}
+        self._tenants: dict[str, str] = {}
+        self._desk: DecodeDesk | None = None
+        self._ears: Ears | None = None
+        self._openers = ThreadPoolExecutor(_OPENERS, thread_name_prefix="open-stream")
+        self._opening: dict[object, tuple[float, str]] = {}
+        self._leaving = False
+
+    @property
+    def open_count(self) -> int:
+        return sum(not stream.over for stream in self._streams.values())
 
     def check(self, request: StreamRequest) -> str:
         """Refuse what is bound to fail, before any audio; returns the model's id.
@@ -146,7 +138,19 @@ class Streams:
         Raises:
             ModelNotFound, ModelNotInstalled, UnsupportedOption, InvalidRequest.
         """
-        raise NotImplementedError
+        model_id = self._models.resolve(request.model)
+        loaded = self._engines.loaded().get(model_id)
+        if loaded is not None:
+            capabilities: Capabilities | None = loaded.capabilities
+        else:
+            capabilities = self._models.capabilities(self._models.require_installed(request.model))
+        if capabilities is not None:
+            make_stream_plan(request.options, capabilities, frozenset())
+        if request.polish is not None:
+            raise UnsupportedOption("streams are not heard again by another model here", field="polish")
+        if not isinstance(request.audio, RawFormat):
+            raise DependencyMissing("encoded audio cannot be streamed yet")
+        return model_id
 
     async def open(self, request: StreamRequest) -> Stream:
         """Raises as `check` does, and:
@@ -155,7 +159,14 @@ class Streams:
             Overloaded: there are too many streams, or those there are wait too long already.
             Unavailable, ShuttingDown.
         """
-        raise NotImplementedError
+        model_id = self.check(request)
+        self._admit(request.tenant)
+        opening = object()
+        self._opening[opening] = (time.monotonic(), request.tenant)
+        try:
+            return await self._open(request, model_id)
+        finally:
+            del self._opening[opening]
 
     def resume(self, stream_id: str, token: str, *, after: int) -> Stream:
         """The stream of a client that was cut off; its events go on behind number `after`. A connection that
@@ -165,4 +176,150 @@ class Streams:
             NotFound: there is no such stream in this process (any more), or the token is not its.
             Conflict: events behind `after` are no longer kept.
         """
-        raise NotImplementedError
+        stream = self._streams.get(stream_id)
+        if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode()):
+            raise NotFound("there is no such stream here, or it can no longer be resumed; open a new one")
+        stream.resume(after)
+        return stream
+
+    def drain(self) -> int:
+        """Accept no more; those that are open have their finals told and end with ShuttingDown. Returns how
+        many there are."""
+        self._leaving = True
+        streams = [stream for stream in self._streams.values() if not stream.over]
+        for stream in streams:
+            stream.leave()
+        return len(streams)
+
+    def close(self) -> None:
+        """Blocks until all threads have ended."""
+        self._leaving = True
+        self._openers.shutdown(wait=True, cancel_futures=True)
+        if self._ears is not None:
+            self._ears.close()
+        if self._desk is not None:
+            self._desk.close()
+
+    # -- inside
+
+    def _admit(self, tenant: str) -> None:
+        if self._leaving:
+            raise ShuttingDown("the server is shutting down", retry_after_s=5)
+        now = time.monotonic()
+        alive = [(s.opened_at, self._tenants[s.id]) for s in self._streams.values() if not s.over]
+        alive += self._opening.values()
+        retry_after_s = self._admission.retry_after_s(
+            now, opened_at=(at for at, _ in alive), queued_s=0.0, audio_s_per_s=None
+        )
+        if retry_after_s is not None:
+            raise Overloaded("there are as many streams as may be", retry_after_s=retry_after_s)
+        if sum(own == tenant for _, own in alive) >= self._limits.max_sessions_per_tenant:
+            raise Overloaded("there are as many streams of this key as may be", retry_after_s=_BEHIND_RETRY_S)
+        if self._ears is not None and self._desk is not None:
+            lag_s = max(self._ears.lag_s, self._desk.lag_s)
+            if lag_s > self._limits.max_lag_s:
+                raise Overloaded(
+                    "the streams there are wait too long already", retry_after_s=lag_s + _BEHIND_RETRY_S
+                )
+
+    async def _open(self, request: StreamRequest, model_id: str) -> Stream:
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._openers, self._prepare, model_id, request.tenant)
+        try:
+            ticket, vad, aligner = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(_close_ticket)
+            raise
+        try:
+            return self._begin(request, ticket, vad, aligner)
+        except BaseException:
+            ticket.close()
+            raise
+
+    def _prepare(self, model_id: str, tenant: str) -> tuple[Ticket, SileroModel, Aligner | None]:
+        """Blocks: a model may have to be loaded."""
+        with self._lock:
+            if self._vad is None:
+                self._vad = self._make_vad()
+            if self._desk is None:
+                self._desk = DecodeDesk(aligner=self._aligner, metrics=self._metrics, settlers=_SETTLERS)
+            if self._ears is None:
+                self._ears = Ears(self._desk, self._metrics)
+        return self._engines.open(model_id, Priority.LIVE, tenant), self._vad, self._aligner()
+
+    def _begin(
+        self, request: StreamRequest, ticket: Ticket, vad: SileroModel, aligner: Aligner | None
+    ) -> Stream:
+        if self._leaving:
+            raise ShuttingDown("the server is shutting down", retry_after_s=5)
+        assert self._ears is not None
+        languages = aligner.languages if aligner is not None else frozenset()
+        capabilities = ticket.capabilities
+        limits = self._limits
+        idle_s = limits.idle_s if request.idle_s is None else min(request.idle_s, limits.idle_s)
+        stream = Stream(
+            stream_id=secrets.token_hex(16),
+            token=secrets.token_urlsafe(24),
+            model=ticket.model,
+            limits=SessionLimits(
+                idle_s=idle_s,
+                max_session_s=limits.max_session_s,
+                unheard_s=limits.max_unheard_s,
+                grace_s=limits.grace_s if request.resumable else 0.0,
+                keep_events_s=limits.keep_events_s,
+            ),
+            check=lambda options: _check(options, capabilities, languages),
+            on_over=self._over,
+            on_forgotten=self._forgotten,
+        )
+        loop = asyncio.get_running_loop()
+
+        def tell(events: list[StreamEvent], failure: VoiceForgeError | None) -> None:
+            loop.call_soon_threadsafe(stream.told, events, failure)
+
+        def make(options: StreamOptions, channel: int) -> Recogniser:
+            return make_recogniser(options, capabilities, languages, vad, channel=channel)
+
+        def heard() -> None:
+            if stream.wants_room:
+                loop.call_soon_threadsafe(stream.make_room)
+
+        raw = request.audio
+        assert isinstance(raw, RawFormat)
+        rows = raw.channels if request.channels == "split" else 1
+        hearing = Hearing(
+            self._ears,
+            options=request.options,
+            ticket=ticket,
+            pcm=PushedPcm(raw, rows),
+            channels=rows,
+            make=make,
+            tell=tell,
+            heard=heard,
+        )
+        bytes_per_s = SAMPLE_BYTES[raw.encoding] * raw.channels * raw.sample_rate_hz
+        stream.begin(
+            hearing,
+            Intake(piece_bytes=int(bytes_per_s * _PIECE_S), byte_s=1 / bytes_per_s, put=hearing.put),
+        )
+        self._streams[stream.id] = stream
+        self._tenants[stream.id] = request.tenant
+        self._metrics.streams_open(self.open_count)
+        return stream
+
+    def _over(self, stream: Stream) -> None:
+        self._admission.ended(time.monotonic() - stream.opened_at, max(stream.duration_s, 1e-3))
+        self._metrics.streams_open(self.open_count)
+
+    def _forgotten(self, stream: Stream) -> None:
+        self._streams.pop(stream.id, None)
+        self._tenants.pop(stream.id, None)
+
+
+def _check(options: StreamOptions, capabilities: Capabilities, languages: frozenset[str]) -> None:
+    make_stream_plan(options, capabilities, languages)
+
+
+def _close_ticket(work: asyncio.Future[tuple[Ticket, SileroModel, Aligner | None]]) -> None:
+    if not work.cancelled() and work.exception() is None:
+        work.result()[0].close()

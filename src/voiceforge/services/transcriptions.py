@@ -327,7 +327,7 @@ class Transcriptions:
             recording = self._listener.open(content, listen_options(options, ticket.capabilities))
             with contextlib.closing(recording):
                 go_on(ticket.close, recording.cancel)  # it may have waited for the model
-                for event in pipeline(recording.events(), ticket, self._shared_aligner(), options):
+                for event in pipeline(recording.events(), ticket, self.shared_aligner(), options):
                     if isinstance(event, Finished):
                         self._metrics.observe_transcription(
                             model=model_id,
@@ -360,9 +360,10 @@ class Transcriptions:
     def preload_stages(self) -> None:
         """Make ready what is not the model's. Blocks."""
         self._listener.preload()
-        self._shared_aligner()
+        self.shared_aligner()
 
-    def _shared_aligner(self) -> Aligner | None:
+    def shared_aligner(self) -> Aligner | None:
+        """What finds word times, made on first use; None where nothing does. Blocks."""
         with self._aligner_lock:
             if self._aligner is None:
                 self._aligner = self._make_aligner()

@@ -29,6 +29,7 @@ from voiceforge.errors import ErrorKind
 _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _JOB_DURATIONS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0)
 _WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_LATENCIES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 # Processing time over audio time: 0.01 is a hundred times faster than speech, 1 is as fast.
 _RTFS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 5.0)
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
@@ -232,6 +233,34 @@ class Metrics:
             multiprocess_mode="livemin",
         )
 
+        self._streams = self._new(
+            Gauge, "streams_open", "Live streams open now.", (), multiprocess_mode="livesum"
+        )
+        self._first_interims = self._new(
+            Histogram,
+            "stream_first_interim_seconds",
+            "From the beginning of an utterance to its first interim.",
+            (),
+            buckets=_LATENCIES,
+        )
+        self._finals = self._new(
+            Histogram,
+            "stream_final_seconds",
+            "From the end of speech to its final, the silence that ends an utterance included.",
+            (),
+            buckets=_LATENCIES,
+        )
+        self._lag = self._new(
+            Gauge,
+            "stream_lag_seconds",
+            "How long live audio waits to be heard.",
+            (),
+            multiprocess_mode="livemax",
+        )
+        self._interims_dropped = self._new(
+            Counter, "stream_interims_dropped", "Interims that were not decoded, or no longer wanted.", ()
+        )
+
     def _new(
         self, kind: type[MetricT], name: str, meaning: str, labels: Sequence[str], **more: Any
     ) -> MetricT:
@@ -281,6 +310,25 @@ class Metrics:
     def queue_depth(self, *, model: str, priority: str, depth: int) -> None:
         """`depth` windows are waiting now."""
         self._depth.labels(model, priority).set(depth)
+
+    # -- live streams
+
+    def streams_open(self, count: int) -> None:
+        self._streams.set(count)
+
+    def first_interim(self, seconds: float) -> None:
+        """So long after an utterance began it was told for the first time."""
+        self._first_interims.observe(seconds)
+
+    def final_told(self, seconds: float) -> None:
+        """So long after the last word of an utterance its final was told."""
+        self._finals.observe(seconds)
+
+    def stream_lag(self, seconds: float) -> None:
+        self._lag.set(seconds)
+
+    def interim_dropped(self) -> None:
+        self._interims_dropped.inc()
 
     # -- models and caches
 
