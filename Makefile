@@ -25,6 +25,9 @@ help: ## List the targets
 demo: $(STAMPS)/package ## Install the base into .venv and transcribe a real recording
 	@$(BIN)/voiceforge demo
 
+# As many at a time as there are cores, up to four: each has a PostgreSQL and models of its own. A file stays
+# together; in the order of the folders, so that the long ones do not come last.
+PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: $(STAMPS)/package $(STAMPS)/test ## Install what the tests need and run them all
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -58,7 +58,7 @@ def main() -> None:
     made.add_argument("--seconds", type=float, default=20.0, help="of submitting")
     args = made.parse_args()
     report = Report("jobs_scale")
-    with postgres_server() as server, tempfile.TemporaryDirectory() as folder:
+    with postgres_server(durable=True) as server, tempfile.TemporaryDirectory() as folder:
         for kind, count, url in (
             ("PostgreSQL", args.postgresql, server.new_database()),
             ("SQLite", args.sqlite, f"sqlite:///{folder}/jobs.db"),

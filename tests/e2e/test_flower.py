@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from voiceforge.testing.job_cluster import job_cluster
+from voiceforge.testing.ports import free_port
 from voiceforge.testing.postgres_server import has_postgres
 from voiceforge.testing.redis_server import find_redis
 
@@ -24,8 +24,7 @@ async def test_it_shows_a_worker_and_its_task(tmp_path: Path, clips: dict[str, P
         pytest.skip("there is no Redis, no PostgreSQL server or no Flower here")
     (tmp_path / "cluster").mkdir()
     async with job_cluster(tmp_path / "cluster", workers=1) as cluster:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         flower = subprocess.Popen(  # noqa: ASYNC220  # it is there at once
             [
                 *(sys.executable, "-m", "celery", "--broker", cluster.broker_url),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -20,14 +19,14 @@ import soundfile
 from voiceforge.infra.db.records import Job, JobStatus
 from voiceforge.services.samples import sample_recordings
 from voiceforge.testing.job_cluster import JobCluster, job_cluster
+from voiceforge.testing.ports import free_port
 from voiceforge.testing.postgres_server import has_postgres
 from voiceforge.testing.redis_server import find_redis
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WAIT_S = 60
-with socket.create_server(("127.0.0.1", 0)) as free:
-    METRICS_PORT = free.getsockname()[1]
+METRICS_PORT = free_port()
 SETTINGS = {
     "VOICEFORGE_JOBS__LEASE_S": "4",
     "VOICEFORGE_JOBS__HEARTBEAT_S": "0.5",

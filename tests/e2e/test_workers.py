@@ -14,6 +14,8 @@ import httpx
 import psutil
 import pytest
 
+from voiceforge.testing.processes import wait_until_gone
+
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -132,8 +134,7 @@ def test_decoders_that_are_killed_come_back_and_everybody_is_answered(
         members = host.children()
         host.kill()
         assert len({future.result() for future in coming}) == 1
-    psutil.wait_procs([host, *members], timeout=30)
-    assert not any(process.is_running() for process in (host, *members))
+    wait_until_gone([host, *members])
     assert len({p.pid for p in children(server, "audio_host") if p.ppid() == server.pid}) == 1
 
 
@@ -155,8 +156,7 @@ def test_no_process_outlives_a_server_that_was_killed(server: subprocess.Popen[s
     family = psutil.Process(server.pid).children(recursive=True)
     assert len(family) >= 3
     server.kill()
-    _, left = psutil.wait_procs(family, timeout=30)
-    assert not left
+    wait_until_gone(family)
 
 
 def test_clearing_the_cache_reaches_every_worker(url: str, clips: dict[str, Path]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,46 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+def _upgraded(url: str) -> str:
+    async def upgrade() -> None:
+        database = Database(url)
+        await Migrations(database).upgrade()
+        await database.close()
+
+    asyncio.run(upgrade())
+    return url
+
+
+@pytest.fixture(scope="session")
+def new_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """A database with our tables in that folder: a copy, sooner made than by migrations."""
+    template = tmp_path_factory.mktemp("template") / "jobs.db"
+    _upgraded(f"sqlite:///{template}")
+
+    def new(folder: Path) -> str:
+        shutil.copyfile(template, folder / "jobs.db")
+        return f"sqlite:///{folder}/jobs.db"
+
+    return new
+
+
+@pytest.fixture(scope="session")
+def new_postgres(postgres: PostgresServer) -> Callable[[], str]:
+    """A database with our tables, likewise."""
+    template = _upgraded(postgres.new_database())
+    return lambda: postgres.new_database(like=template)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of an empty database of each kind."""
+    """Of a database of each kind, with our tables."""
+    if request.param == "sqlite":
+        return str(request.getfixturevalue("new_sqlite")(tmp_path))
+    return str(request.getfixturevalue("new_postgres")())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/jobs.db"
     server: PostgresServer = request.getfixturevalue("postgres")
@@ -32,8 +71,6 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """One with our tables, of each kind."""
     opened = Database(database_url)
-    await Migrations(opened).upgrade()
     yield opened
     await opened.close()

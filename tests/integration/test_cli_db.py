@@ -19,11 +19,11 @@ Db = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def db(database_url: str, tmp_path: Path) -> Db:
+def db(empty_database_url: str, tmp_path: Path) -> Db:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFORGE_")}
     environment = kept | {
         "VOICEFORGE_DATA_DIR": str(tmp_path / "data"),
-        "VOICEFORGE_DATABASE__URL": database_url,
+        "VOICEFORGE_DATABASE__URL": empty_database_url,
         "COLUMNS": "100",
     }
 
@@ -40,14 +40,14 @@ def db(database_url: str, tmp_path: Path) -> Db:
     return run
 
 
-async def told(database_url: str, statement: str) -> None:
-    database = Database(database_url)
+async def told(empty_database_url: str, statement: str) -> None:
+    database = Database(empty_database_url)
     async with database.transaction() as connection:
         await connection.execute(text(statement))
     await database.close()
 
 
-async def test_up_down_and_what_check_says_of_it(db: Db, database_url: str) -> None:
+async def test_up_down_and_what_check_says_of_it(db: Db, empty_database_url: str) -> None:
     empty = db("check")
     assert (empty.returncode, empty.stderr) == (1, "")
     assert "no tables yet: run `voiceforge db upgrade`" in empty.stdout
@@ -58,11 +58,11 @@ async def test_up_down_and_what_check_says_of_it(db: Db, database_url: str) -> N
     assert fine.returncode == 0
     assert json.loads(fine.stdout) == {"fits": True, "current": HEAD, "needed": HEAD, "differences": []}
 
-    await told(database_url, "ALTER TABLE chores ADD COLUMN odd TEXT")
+    await told(empty_database_url, "ALTER TABLE chores ADD COLUMN odd TEXT")
     changed = db("check")
     assert changed.returncode == 1
     assert "odd" in changed.stdout
-    await told(database_url, "ALTER TABLE chores DROP COLUMN odd")
+    await told(empty_database_url, "ALTER TABLE chores DROP COLUMN odd")
 
     refused = db("downgrade", "--to", "base")
     assert refused.returncode == 2
@@ -72,12 +72,12 @@ async def test_up_down_and_what_check_says_of_it(db: Db, database_url: str) -> N
     assert db("check").returncode == 1
 
 
-async def test_one_line_for_what_cannot_be(db: Db, database_url: str) -> None:
+async def test_one_line_for_what_cannot_be(db: Db, empty_database_url: str) -> None:
     assert db("upgrade", "-q").returncode == 0
     nowhere = db("downgrade", "--to", "nowhere", "--yes")
     assert (nowhere.returncode, nowhere.stdout) == (2, "")
     assert nowhere.stderr == "voiceforge: there is no such revision to go to\n"
-    await told(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    await told(empty_database_url, "UPDATE alembic_version SET version_num = '9999'")
     assert "is at 9999" in db("check").stdout
     for newer in (db("upgrade"), db("downgrade", "--yes")):
         assert newer.returncode == 1

@@ -28,7 +28,6 @@ from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.native.tus_headers import checksum_of, filename_of, metadata_of
 from voiceforge.errors import Conflict, EmptyAudio, InvalidRequest, NotFound, UploadTooLarge
 from voiceforge.infra.db.database import Database
-from voiceforge.infra.db.migrate import Migrations
 from voiceforge.services.uploads import Uploads
 from voiceforge.testing.job_house import TestClock
 from voiceforge.testing.live_server import live_server
@@ -93,12 +92,6 @@ class ClosesAtTheEnd:
 
 @pytest.fixture
 def servers(database_url: str, tmp_path: Path) -> Iterator[Servers]:
-    async def prepare() -> None:
-        database = Database(database_url)
-        await Migrations(database).upgrade()
-        await database.close()
-
-    asyncio.run(prepare())
     with ExitStack() as stack:
         urls = []
         for _ in range(2):

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from voiceforge.testing.ports import free_port
+
 _START_S = 20.0
 
 
@@ -34,8 +36,7 @@ class RedisServer:
         self._binary = binary
         self._folder = folder
         self._options = options
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from voiceforge.infra.blobs.address import StoreAccess, parse_store_url
+from voiceforge.testing.ports import free_port
 
 BUCKET = "voiceforge-test"
 ACCESS_KEY_ID = "an-access-key-id"
@@ -35,8 +36,7 @@ class S3Server:
         self._folder = folder
         self._data = folder / "data"
         (self._data / BUCKET).mkdir(parents=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
