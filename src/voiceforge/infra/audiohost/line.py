@@ -91,7 +91,10 @@ class Line:
             LineClosed, Garbled
             TimeoutError: nothing came for `patience_s`.
         """
-        self._peer.settimeout(patience_s)
+        try:
+            self._peer.settimeout(patience_s)
+        except OSError as error:
+            raise LineClosed from error
         head, descriptor = self._receive_head()
         (size,) = _HEAD.unpack(head)
         if size > _MOST_MESSAGE_BYTES:
@@ -111,9 +114,16 @@ class Line:
         return Parcel(message, arrays, descriptor)
 
     def ready(self, patience_s: float = 0.0) -> bool:
-        """Whether a message, or the end, is there or comes in time."""
+        """Whether a message, or the end, is there or comes in time.
+
+        Raises:
+            LineClosed: this side closed it.
+        """
         poll = select.poll()
-        poll.register(self._peer, select.POLLIN)
+        try:
+            poll.register(self._peer, select.POLLIN)
+        except ValueError as error:
+            raise LineClosed from error
         return bool(poll.poll(patience_s * 1000))
 
     def shut(self) -> None:
