@@ -166,7 +166,7 @@ def _backups(choices: Choices) -> Backups:
 @asynccontextmanager
 async def _schema(choices: Choices) -> AsyncIterator[Schema]:
     from voiceforge.infra.db.migrate import Migrations
-    from voiceforge.main.jobs import open_database
+    from voiceforge.main.database import open_database
 
     loaded = _load(choices)
     _log_for_a_terminal(loaded, choices.quiet)

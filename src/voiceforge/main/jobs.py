@@ -8,13 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from voiceforge.errors import DependencyMissing, VoiceForgeError
-from voiceforge.infra.db.database import Database, PoolSizes
+from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import Retention
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import check_url, url_fetcher
+from voiceforge.main.database import open_database
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import Settings
 from voiceforge.main.settings_jobs import JOBS_AT_ONCE
@@ -49,23 +50,6 @@ _SLACK_S = 30.0
 """Beyond the time that sending an event may take, until whoever sends it is taken for dead."""
 _SWEEP_EVERY_S = 2.0
 _SWEEP_LEASE_S = 10.0
-
-
-def open_database(settings: Settings) -> Database:
-    """
-    Raises:
-        InvalidRequest, DependencyMissing
-    """
-    wish = settings.database
-    return Database(database_address(settings), PoolSizes(wish.pool_size, wish.wait_s))
-
-
-def database_address(settings: Settings) -> str:
-    """With its password, if it has one."""
-    wish = settings.database.url
-    if wish is not None:
-        return wish.get_secret_value()
-    return f"sqlite:///{settings.data_dir.absolute() / 'voiceforge.db'}"
 
 
 @dataclass(frozen=True, slots=True)
