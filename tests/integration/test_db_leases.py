@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from sqlalchemy import text
+from sqlalchemy import insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from voiceforge.infra.db import leases, line, transcriptions
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Claim, JobError, JobProgress, JobStatus, NewJob, Rank
+from voiceforge.infra.db.tables import transcriptions as table
 
 T0 = 1_700_000_000.0
 LEASE_S = 30.0
@@ -28,9 +30,15 @@ async def added(database: Database, *jobs: NewJob) -> list[str]:
     return [new.id for new in jobs]
 
 
+async def next_of(
+    connection: AsyncConnection, now: float = T0 + 1000, ranks: tuple[Rank, ...] = ALL
+) -> Claim | None:
+    return await leases.claim_next(connection, ranks, worker="w", now=now, lease_s=LEASE_S)
+
+
 async def taken(database: Database, now: float = T0 + 1000, ranks: tuple[Rank, ...] = ALL) -> Claim | None:
     async with database.transaction() as connection:
-        return await leases.claim_next(connection, ranks, worker="w", now=now, lease_s=LEASE_S)
+        return await next_of(connection, now, ranks)
 
 
 async def test_the_urgent_first_then_the_oldest(database: Database) -> None:
@@ -48,19 +56,38 @@ async def test_takes_only_the_ranks_it_serves(database: Database) -> None:
     assert await taken(database, ranks=(Rank.HIGH,)) is None
 
 
-async def test_no_job_is_lost_or_taken_twice_by_competing_workers(database: Database) -> None:
-    count = 2_000
-    ids = await added(database, *(job(n % 50, Rank(n % 3)) for n in range(count)))
+async def many_waiting(database: Database, count: int) -> set[str]:
+    """As `added`, sooner: like one that was."""
+    (first,) = await added(database, job(0))
+    ids = [new_id("tr", T0 + number % 50) for number in range(count - 1)]
+    async with database.transaction() as connection:
+        (like,) = await connection.execute(select(table).where(table.c.id == first))
+        others = [like._asdict() | {"id": job_id, "rank": number % 3} for number, job_id in enumerate(ids)]
+        await connection.execute(insert(table), others)
+    return {first, *ids}
 
-    async def worker() -> list[str]:
-        mine = []
-        while (claim := await taken(database)) is not None:
-            mine.append(claim.job.id)
-        return mine
 
-    hauls = await asyncio.gather(*(worker() for _ in range(16)))
+async def test_no_job_is_lost_or_taken_twice_by_competing_workers(
+    database: Database, database_url: str
+) -> None:
+    """Sixteen, half of them in what is to the database another process; some take one job at a time, others
+    up to sixteen in one transaction."""
+    ids = await many_waiting(database, 10_000)
+    other = Database(database_url)
+
+    async def worker(database: Database, at_a_time: int) -> list[str]:
+        mine: list[str] = []
+        while True:
+            async with database.transaction() as connection:
+                claims = [await next_of(connection) for _ in range(at_a_time)]
+            mine += (claim.job.id for claim in claims if claim is not None)
+            if None in claims:
+                return mine
+
+    hauls = await asyncio.gather(*(worker((database, other)[n % 2], 1 + n) for n in range(16)))
+    await other.close()
     seen = Counter(job_id for haul in hauls for job_id in haul)
-    assert set(seen) == set(ids)
+    assert set(seen) == ids
     assert max(seen.values()) == 1
 
 
