@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from voiceforge.cli.ports import Choices, Listening, Ports, Schema, SettingRow, WorkerWish, Workshop
 from voiceforge.cli.root import root
 from voiceforge.main import quick_start
+from voiceforge.main.early_signals import EarlySignals
 
 if TYPE_CHECKING:
     from voiceforge.main.settings_loading import LoadedSettings
@@ -80,12 +81,16 @@ def _log_for_a_terminal(loaded: LoadedSettings, quiet: bool) -> None:
 
 
 def _serve(choices: Choices, on_listening: Callable[[Listening], None]) -> None:
+    signals = EarlySignals()
+    signals.take()
     from voiceforge.main.serve import serve
 
-    serve(_load(choices).settings, version=_version(), on_listening=on_listening)
+    serve(_load(choices).settings, version=_version(), signals=signals, on_listening=on_listening)
 
 
 def _worker(choices: Choices, wish: WorkerWish, on_ready: Callable[[], None]) -> None:
+    signals = EarlySignals()
+    signals.take()
     from voiceforge.errors import DependencyMissing
 
     settings = _load(choices).settings
@@ -97,7 +102,7 @@ def _worker(choices: Choices, wish: WorkerWish, on_ready: Callable[[], None]) ->
         raise DependencyMissing(
             "`voiceforge worker` needs Celery. Run: pip install 'voiceforge[celery]'"
         ) from None
-    work(settings, wish, version=_version(), on_ready=on_ready)
+    work(settings, wish, version=_version(), signals=signals, on_ready=on_ready)
 
 
 def _doctor(choices: Choices) -> Doctor:

@@ -27,6 +27,7 @@ from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.errors import VoiceForgeError
 from voiceforge.main.drain import DrainGate
+from voiceforge.main.early_signals import STOP_SIGNALS, EarlySignals
 from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.services.container import Services
@@ -35,7 +36,6 @@ from voiceforge.telemetry.logger import Logger
 if TYPE_CHECKING:
     from voiceforge.main.jobs import JobRoom
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Once requests have had their grace, how long their cancellation and the closing of connections may take.
 _CLOSING_S = 2
 _AT_ONCE_S = 0.3
@@ -93,17 +93,23 @@ class HttpServer:
             ErrorReplies((OpenAIErrors(), NativeErrors())),
         )
 
-    async def run(self, listener: socket.socket, on_listening: Callable[[], None]) -> None:
+    async def run(
+        self,
+        listener: socket.socket,
+        on_listening: Callable[[], None],
+        signals: EarlySignals,
+    ) -> None:
         sys.setswitchinterval(_TURN_S)
         server = _make_server(self._gate, int(self._settings.streams.max_frame_bytes))
-        self._take_signals()
+        self._take_signals(signals)
         serving = asyncio.create_task(server.serve([listener]))
         up = asyncio.create_task(server.up.wait())
         try:
             await asyncio.wait((up, serving), return_when=asyncio.FIRST_COMPLETED)
             if up.done():
-                on_listening()
-                await self._until_stopped(serving)
+                if not self._stop.is_set():
+                    on_listening()
+                    await self._until_stopped(serving)
                 await self._drain()
             server.should_exit = True
             await serving
@@ -155,10 +161,12 @@ class HttpServer:
             await asyncio.sleep(_SWEEP_EVERY_S)
             await asyncio.to_thread(self._services.engines.sweep)
 
-    def _take_signals(self) -> None:
+    def _take_signals(self, early: EarlySignals) -> None:
         loop = asyncio.get_running_loop()
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)
+        if early.asked:
+            self._stop.set()
 
     def _on_signal(self, number: signal.Signals) -> None:
         if not self._stop.is_set():

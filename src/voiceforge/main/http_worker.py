@@ -14,6 +14,7 @@ from pathlib import Path
 from voiceforge.infra.cache.clearings import SharedClearings
 from voiceforge.infra.enginehost.remote_keeper import RemoteHosts
 from voiceforge.main.build import build
+from voiceforge.main.early_signals import EarlySignals
 from voiceforge.main.http_server import HttpServer
 from voiceforge.main.jobs import build_jobs
 from voiceforge.main.memory import return_large_blocks
@@ -23,10 +24,13 @@ from voiceforge.telemetry.metrics import Metrics
 
 
 def main() -> None:
+    signals = EarlySignals()
+    signals.take()
     order: WorkerOrder = pickle.load(sys.stdin.buffer)  # noqa: S301  # from our own parent
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
     configure_logging(order.settings.log.level, order.settings.log.format)
     return_large_blocks()
+    signals.hold()
     services = build(
         order.settings,
         version=order.version,
@@ -44,7 +48,7 @@ def main() -> None:
         os.write(order.up_fd, b"!")
         os.close(order.up_fd)
 
-    asyncio.run(server.run(listener, up))
+    asyncio.run(server.run(listener, up, signals))
     sys.exit(server.exit_code)
 
 

@@ -18,6 +18,7 @@ from voiceforge.cli.ports import Listening
 from voiceforge.errors import Conflict, VoiceForgeError
 from voiceforge.main import quick_start
 from voiceforge.main.build import build, keep_audio_host, keep_hosts
+from voiceforge.main.early_signals import EarlySignals
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import Settings
@@ -33,7 +34,13 @@ _BACKLOG = 2048
 _ORPHAN_AGE_S = 12 * 3600
 
 
-def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening], None]) -> None:
+def serve(
+    settings: Settings,
+    *,
+    version: str,
+    signals: EarlySignals,
+    on_listening: Callable[[Listening], None],
+) -> None:
     """Serve until a signal says stop.
 
     Raises:
@@ -45,6 +52,7 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
     return_large_blocks()
     # First of all: a taken port is found out before anything is loaded.
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
+        signals.hold()
         keeper = keep_hosts(settings) if settings.engine.isolation == "process" else None
         audio = keep_audio_host() if settings.audio.isolation == "process" else None
         audio_host = audio.address if audio is not None else None
@@ -61,7 +69,14 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
             _prepare(temp_dir(settings))
             listening = Listening(_url(listener), settings.model, settings.api_key is not None)
             exit_code = _run(
-                settings, version, listener, services, keeper, audio_host, lambda: on_listening(listening)
+                settings,
+                version,
+                signals,
+                listener,
+                services,
+                keeper,
+                audio_host,
+                lambda: on_listening(listening),
             )
         finally:
             if audio is not None:
@@ -75,12 +90,15 @@ def serve(settings: Settings, *, version: str, on_listening: Callable[[Listening
 def _run(
     settings: Settings,
     version: str,
+    signals: EarlySignals,
     listener: socket.socket,
     services: Services,
     keeper: HostKeeper | None,
     audio_host: Path | None,
     on_listening: Callable[[], None],
 ) -> int:
+    if signals.asked:
+        return 0
     if keeper is not None:
         # A model in a process of its own loads while this one is still importing its web server.
         threading.Thread(target=_load_ahead, args=(services,), name="load-ahead", daemon=True).start()
@@ -89,13 +107,13 @@ def _run(
         from voiceforge.main.supervisor import Supervisor
 
         quick_start.settled()
-        return Supervisor(settings, version, listener, keeper, audio_host).run(on_listening)
+        return Supervisor(settings, version, listener, keeper, audio_host).run(signals, on_listening)
     from voiceforge.main.http_server import HttpServer
     from voiceforge.main.jobs import build_jobs
 
     server = HttpServer(settings, services, version, build_jobs(settings, services))
     quick_start.settled()
-    asyncio.run(server.run(listener, on_listening))
+    asyncio.run(server.run(listener, on_listening, signals))
     return server.exit_code
 
 

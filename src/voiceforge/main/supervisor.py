@@ -24,6 +24,7 @@ from types import FrameType
 
 from voiceforge.infra.enginehost.keeper import HostKeeper
 from voiceforge.infra.enginehost.remote_keeper import KeeperServer
+from voiceforge.main.early_signals import STOP_SIGNALS, EarlySignals
 from voiceforge.main.settings import Settings
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import SHARED_FOLDER_VARIABLE, forget_process
@@ -87,7 +88,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._young_deaths = 0
 
-    def run(self, on_listening: Callable[[], None]) -> int:
+    def run(self, signals: EarlySignals, on_listening: Callable[[], None]) -> int:
         """Returns the exit code of the server: 0 where all workers ended well."""
         with tempfile.TemporaryDirectory(prefix="voiceforge-") as folder:
             address = Path(folder) / "keeper"
@@ -95,9 +96,11 @@ class Supervisor:
             metrics.mkdir()
             (Path(folder) / _CLEARINGS).write_bytes(bytes(_CLEARINGS_BYTES))
             server = KeeperServer(self._keeper, address)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOP_SIGNALS:
                 signal.signal(number, self._on_signal)
             try:
+                if signals.asked:
+                    return 0
                 return self._supervise(address, metrics, on_listening)
             finally:
                 for worker in self._workers:
@@ -176,7 +179,12 @@ class Supervisor:
             if time.monotonic() > deadline:
                 break
             time.sleep(_LOOK_EVERY_S)
-        return max((worker.process.poll() or 0 for worker in self._workers), default=0)
+        return max((self._exit_code(worker) for worker in self._workers), default=0)
+
+    def _exit_code(self, worker: _Worker) -> int:
+        """0 too where it was still starting, and had nothing to finish."""
+        code = worker.process.poll() or 0
+        return 0 if -code in self._signals else code
 
 
 def _wait_up(descriptor: int, answering: threading.Event) -> None:

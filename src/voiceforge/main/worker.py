@@ -20,6 +20,7 @@ from voiceforge.errors import ConfigurationError
 from voiceforge.infra.jobqueue.base import Lane, TaskKind
 from voiceforge.infra.jobqueue.celery import celery_app
 from voiceforge.main.build import build, keep_audio_host, keep_hosts
+from voiceforge.main.early_signals import STOP_SIGNALS, EarlySignals
 from voiceforge.main.jobs import JobRoom, build_jobs
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir
@@ -37,13 +38,19 @@ if TYPE_CHECKING:
 
 _log = Logger(__name__)
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _IDLE_MODELS_EVERY_S = 30.0
 _GIVE_BACK_S = 10.0
 _CLOSING_S = 5.0
 
 
-def work(settings: Settings, wish: WorkerWish, *, version: str, on_ready: Callable[[], None]) -> None:
+def work(
+    settings: Settings,
+    wish: WorkerWish,
+    *,
+    version: str,
+    signals: EarlySignals,
+    on_ready: Callable[[], None],
+) -> None:
     """Work until a signal says stop.
 
     Raises:
@@ -57,6 +64,7 @@ def work(settings: Settings, wish: WorkerWish, *, version: str, on_ready: Callab
         raise ConfigurationError(
             ["`voiceforge worker` needs jobs.broker_url; without, `voiceforge serve` works on jobs itself"]
         )
+    signals.hold()
     keeper = keep_hosts(settings) if settings.engine.isolation == "process" else None
     audio = keep_audio_host() if settings.audio.isolation == "process" else None
     try:
@@ -79,7 +87,7 @@ def work(settings: Settings, wish: WorkerWish, *, version: str, on_ready: Callab
         with contextlib.ExitStack() as stack:
             if wish.metrics is not None:
                 stack.enter_context(metrics_port(services.metrics, *wish.metrics))
-            exit_code = asyncio.run(process.run(on_ready))
+            exit_code = asyncio.run(process.run(signals, on_ready))
     finally:
         if audio is not None:
             audio.close()
@@ -102,11 +110,13 @@ class WorkerProcess:
         self._at_once = at_once
         self._stop = asyncio.Event()
 
-    async def run(self, on_ready: Callable[[], None]) -> int:
+    async def run(self, signals: EarlySignals, on_ready: Callable[[], None]) -> int:
         """The exit code of the process."""
         loop = asyncio.get_running_loop()
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)
+        if signals.asked:
+            self._stop.set()
         calls = Calls(loop)
         broker = self._settings.jobs.broker_url
         assert broker is not None

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -23,7 +22,9 @@ from voiceforge.errors import Unavailable
 from voiceforge.infra.db import events, transcriptions
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Event, Job, JobFilter, JobStatus
+from voiceforge.testing.ports import free_port
 from voiceforge.testing.postgres_server import PostgresServer, postgres_server
+from voiceforge.testing.processes import wait_until_it_takes_signals
 from voiceforge.testing.redis_server import RedisServer, redis_server
 from voiceforge.testing.webhook_receiver import Message, WebhookReceiver, webhook_receiver
 
@@ -71,8 +72,7 @@ class JobCluster:
         self._database = Database(database_url)
         self._worker_count = workers
         self._worker_options = tuple(worker_options)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
+        self._port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes]] = []
         self._client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", timeout=30)
@@ -137,6 +137,7 @@ class JobCluster:
         """End it all as a system does that shuts down; the exit codes."""
         processes = [process for process in (self._server, *self._workers) if process is not None]
         for process in processes:
+            await asyncio.to_thread(wait_until_it_takes_signals, process.pid)
             process.terminate()
         codes = [await asyncio.to_thread(process.wait, 30) for process in processes]
         await self._client.aclose()

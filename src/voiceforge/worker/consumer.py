@@ -67,7 +67,6 @@ class Consumer:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        self.exit_code = 1
         try:
             setup_worker_optimizations(self._app, self._name)
             controller = WorkController(
@@ -84,6 +83,7 @@ class Consumer:
             controller.start()
             self.exit_code = controller.exitcode or 0
         except Exception:
+            self.exit_code = 1
             _log.exception("tasks cannot be taken from the broker")
         finally:
             self._on_ended()
