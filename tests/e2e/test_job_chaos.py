@@ -15,7 +15,7 @@ from voiceforge.testing.redis_server import find_redis
 QUICK = {"VOICEFORGE_JOBS__LEASE_S": "5", "VOICEFORGE_JOBS__HEARTBEAT_S": "1"}
 MEANWHILE_S = 0.4
 """Between two submissions: they go on while things die."""
-OVER_S = 90
+OVER_S = 240
 
 
 async def undisturbed(cluster: JobCluster, clip: Path) -> Outcome:
@@ -41,7 +41,7 @@ def assert_nothing_lost(found: Outcome, before: Outcome, count: int) -> None:
     assert found.most_ids_of_a_job == 1
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_workers_redis_and_postgresql_are_killed_in_turn(
     tmp_path: Path, clips: dict[str, Path]
 ) -> None:
@@ -61,7 +61,7 @@ async def test_workers_redis_and_postgresql_are_killed_in_turn(
         assert await cluster.stop() == [0, 0, 0]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_the_server_that_does_it_all_is_killed(tmp_path: Path, clips: dict[str, Path]) -> None:
     count = 25
     async with job_cluster(tmp_path, workers=0) as cluster:
