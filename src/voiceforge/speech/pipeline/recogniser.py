@@ -19,7 +19,7 @@ from voiceforge.speech.pipeline.channel import WindowAudio
 from voiceforge.speech.pipeline.plan import Plan
 from voiceforge.speech.pipeline.trust import Account
 from voiceforge.speech.transcript.stream_events import StreamEvent
-from voiceforge.speech.transcript.types import Language, Segment
+from voiceforge.speech.transcript.types import Language, Segment, TranscriptWarning
 
 DecodePurpose = Literal["interim", "speculative", "final"]
 
@@ -80,6 +80,11 @@ class Recogniser(Protocol):
     @property
     def account(self) -> Account:
         """Of all finals told so far, and of the speech in them that has no text."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[TranscriptWarning, ...]:
+        """What of the options in force is ignored or made up for."""
         ...
 
     def push(self, samples: Waveform) -> list[RecogniserOutput]:

@@ -16,11 +16,10 @@ from voiceforge.speech.engines.tickets import Ticket
 from voiceforge.speech.pipeline.channel import WindowAudio
 from voiceforge.speech.pipeline.plan import Plan
 from voiceforge.speech.pipeline.segments import Span, sentences, spread_words, with_confidences
-from voiceforge.speech.pipeline.trust import MIN_GAP_S, Account
+from voiceforge.speech.pipeline.trust import MIN_GAP_S, Account, without_inventions
 from voiceforge.speech.text.loops import strip_loops
-from voiceforge.speech.text.nonspeech import SpeechEvidence, is_invented
 from voiceforge.speech.text.punctuation import without_doubled_commas
-from voiceforge.speech.transcript.types import Removal, Segment, Word
+from voiceforge.speech.transcript.types import Segment, Word
 from voiceforge.speech.vad.regions import Region
 
 _TRIM_SAMPLES = 2_400
@@ -146,34 +145,12 @@ class WindowSettler:
         segments: list[Segment] = []
         removed = False
         for heard in map(_with_mended_commas, piece.hypothesis.segments):
-            kept = self._without_inventions(piece, heard)
+            kept, removals = without_inventions(heard, piece.regions, piece.start_sample, len(piece.samples))
+            self._account.removed += removals
             removed = removed or kept.text != heard.text
             if kept.text:
                 segments += self._timed(piece, kept, channel)
         return segments, removed
-
-    def _without_inventions(self, piece: _Piece, heard: HypothesisSegment) -> HypothesisSegment:
-        """The segment without loops and without text that nobody said; both are listed."""
-        offset = piece.start_sample / SAMPLE_RATE_HZ
-        seconds = len(piece.samples) / SAMPLE_RATE_HZ
-        start, end = offset + heard.start, offset + min(heard.end, seconds)
-        loops = strip_loops(heard.text, seconds)
-        self._account.removed += [Removal(start, end, text, "repetition_loop") for text in loops.removed]
-        if loops.removed:
-            heard = replace(heard, text=loops.kept, words=(), word_confidences=())
-        speech = [r for r in piece.regions if r.samples]
-        evidence = SpeechEvidence(
-            text=heard.text,
-            speech_s=sum(r.samples for r in speech) / SAMPLE_RATE_HZ,
-            speech_probability=max((r.probability for r in speech), default=0.0),
-            avg_logprob=heard.avg_logprob,
-            no_speech_prob=heard.no_speech_prob,
-        )
-        reason = is_invented(evidence) if heard.text else None
-        if reason is not None:
-            self._account.removed.append(Removal(start, end, heard.text, reason))
-            return replace(heard, text="", words=(), word_confidences=())
-        return heard
 
     def _timed(self, piece: _Piece, heard: HypothesisSegment, channel: int) -> list[Segment]:
         """Segments of one recognised stretch: the engine's own where it gives times, else cut at

@@ -48,7 +48,8 @@ class Final:
 
     segments: in time order; none where no words were heard in it.
     text: of the segments, joined; it begins with the words an interim called stable.
-    reason: what ended it. After `max_length` the same speech goes on in the next final.
+    reason: what ended it. After `max_length` the same speech goes on in the next final, and so do words that
+        were called stable and lie behind the cut.
     """
 
     channel: int

@@ -15,7 +15,10 @@ from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.options import VadOptions
 from voiceforge.speech.vad.silero import FRAME_SAMPLES
 
-_HYSTERESIS = 0.15  # Silero's own: a region closes this far below the threshold that opened it
+HYSTERESIS = 0.15
+"""Silero's own: a region closes this far below the threshold that opened it."""
+CUT_WIDTH_FRAMES = 5
+"""160 ms: a point inside one closed consonant is not a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class RegionDetector:
 
     def __init__(self, options: VadOptions, max_region_samples: int) -> None:
         self._opens = options.threshold
-        self._closes = max(options.threshold - _HYSTERESIS, 0.01)
+        self._closes = max(options.threshold - HYSTERESIS, 0.01)
         self._min_speech = options.min_speech_ms * SAMPLE_RATE_HZ // 1000
         self._min_silence = options.min_silence_ms * SAMPLE_RATE_HZ // 1000
         self._max_frames = max(2, max_region_samples // FRAME_SAMPLES)
@@ -109,7 +112,7 @@ class RegionDetector:
         if self._pause is not None:
             return self._close(self._pause)
         half = len(self._region) // 2
-        width = 5  # frames, 160 ms: a point inside one closed consonant is not a pause
+        width = CUT_WIDTH_FRAMES
         best = min(
             range(half, len(self._region) - width + 1),
             key=lambda i: sum(self._region[i : i + width]),
