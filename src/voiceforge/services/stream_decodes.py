@@ -20,7 +20,7 @@ from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.engines.base import Hypothesis
 from voiceforge.speech.engines.tickets import Ticket
 from voiceforge.speech.pipeline.recogniser import DecodeResult, DecodeWanted
-from voiceforge.speech.pipeline.stream import settle_wish
+from voiceforge.speech.pipeline.stream_final import settle_wish
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import Metrics
 

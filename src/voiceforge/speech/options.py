@@ -136,9 +136,10 @@ class StreamOptions:
     language, prompt, keyterms, temperature, beam_size: as in `TranscribeOptions`.
     words: finals carry word times.
     interim: hypotheses are told before an utterance ends; interim_every_ms: of speech, between two of them.
-    endpointing_ms: the pause that ends an utterance; None: only its length and `finalize` do.
+    endpointing_ms: the pause that ends an utterance; None: only its length and `finalize` do, and the wait of
+        `utterance_end_ms`.
     utterance_end_ms: silence after the last word after which `UtteranceEnd` is told; None: never.
-    min_utterance_ms: a pause earlier than this after the utterance began does not end it.
+    min_utterance_ms: no pause ends an utterance before it has lasted so long.
     max_utterance_s: an utterance is cut, at its least speech-like moment, where it grows longer; None: where
         the engine likes its windows to end.
     """
