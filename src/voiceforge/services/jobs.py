@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from voiceforge.errors import Conflict, InvalidRequest, NotFound
 from voiceforge.infra.blobs.base import Blobs
-from voiceforge.infra.db import chunks, events, recordings, results
+from voiceforge.infra.db import chunks, events, recordings, results, search
 from voiceforge.infra.db import transcriptions as rows
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
@@ -407,19 +407,20 @@ class Jobs:
     async def search(
         self, tenant: str, query: str, *, before: str | None = None, limit: int = 20
     ) -> Sequence[Found]:
-        """Completed transcriptions whose text has every word of the query, the newest first. A word that ends
-        in * stands for all that begin so."""
+        """Completed transcriptions whose text has every word of the query, what was finished last first. A
+        word that ends in * stands for all that begin so."""
         words = query.split()
         async with self._database.reading() as connection:
-            hits = await results.search(
+            hits = await search.search(
                 connection, tenant, words, before=before, limit=min(limit, _MOST_LISTED)
             )
-            found = []
-            for hit in hits:
-                job = await rows.get(connection, tenant, hit.transcription_id)
-                if job is not None:
-                    found.append(Found(view_of(job, self._clock()), hit.excerpt))
-        return found
+            jobs = await rows.by_ids(connection, tenant, [hit.transcription_id for hit in hits])
+        now = self._clock()
+        return [
+            Found(view_of(jobs[hit.transcription_id], now), hit.excerpt)
+            for hit in hits
+            if hit.transcription_id in jobs
+        ]
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """It is not begun, or stops within seconds.

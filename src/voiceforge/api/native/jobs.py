@@ -90,7 +90,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
 
     @routes.get("/search", response_model=FoundPageOut, **documented(SearchQuery))
     async def search(request: Request) -> Response:
-        """Completed transcriptions whose text has all these words, the newest first."""
+        """Completed transcriptions whose text has all these words; what was finished last comes first."""
         query = read_query(request, SearchQuery)
         found = await jobs_of(services).search(
             DEFAULT_TENANT, query.q, before=id_before(query.cursor), limit=query.limit + 1

@@ -126,6 +126,7 @@ transcriptions = Table(
     UniqueConstraint("tenant", "idempotency_key"),
     Index("ix_transcriptions_newest", "tenant", "id"),
     Index("ix_transcriptions_by_status", "tenant", "status", "id"),
+    Index("ix_transcriptions_by_model", "tenant", "model", "id"),
     Index("ix_transcriptions_by_batch", "batch_id", "id"),
     Index("ix_transcriptions_by_recording", "recording_id"),
     Index("ix_transcriptions_waiting", "rank", "id", **_where("status = 'queued'")),

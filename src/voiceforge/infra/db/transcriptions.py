@@ -50,6 +50,12 @@ async def get(connection: AsyncConnection, tenant: str, job_id: str, *, lock: bo
     return _one(await connection.execute(query.with_for_update() if lock else query))
 
 
+async def by_ids(connection: AsyncConnection, tenant: str, job_ids: Sequence[str]) -> dict[str, Job]:
+    """Those of them that there are."""
+    query = select(table).where(table.c.tenant == tenant, table.c.id.in_(job_ids))
+    return {row.id: job_of(row) for row in await connection.execute(query)}
+
+
 async def by_idempotency_key(connection: AsyncConnection, tenant: str, key: str) -> Job | None:
     query = select(table).where(table.c.tenant == tenant, table.c.idempotency_key == key)
     return _one(await connection.execute(query))
