@@ -6,9 +6,11 @@ Clips are joined to recordings of any length, with pauses between them and their
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,15 @@ Samples = NDArray[np.float32]
 
 _PAUSES_S = (0.4, 0.8, 1.5, 2.5)
 """Between joined clips, in turn: as between sentences, paragraphs and speakers."""
+
+Shape = Literal["mixed", "thinning", "thickening"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+"""Of a recording whose speech is uneven: passages of each density in any order, or sorted by it."""
+
+_DENSITIES_S = ((0.2, 0.6), (0.4, 2.5), (0.4, 2.5), (3.0, 12.0), (15.0, 60.0))
+"""The shortest and the longest pause of a passage: read aloud, a talk, a talk, slow questions, hardly
+anybody."""
+_PASSAGE_S = (60.0, 480.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +114,20 @@ def write_recording(folder: Path, speech: Path | None, seconds: float) -> Record
 
 def write_long_recording(path: Path, speech: Path | None, seconds: float) -> float:
     """A FLAC of about `seconds`, written piece by piece; returns its length in seconds."""
+    return _write(path, _endless(speech, itertools.cycle(_PAUSES_S)), seconds)
+
+
+def write_uneven_recording(path: Path, speech: Path | None, seconds: float, shape: Shape) -> float:
+    """Likewise, with passages of one to eight minutes in which much, little or hardly anything is said."""
+    return _write(path, _endless(speech, _uneven_pauses(speech, seconds, shape)), seconds)
+
+
+def _write(path: Path, parts: Iterator[Samples], seconds: float) -> float:
     import soundfile
 
     written = 0
     with soundfile.SoundFile(path, "w", SAMPLE_RATE_HZ, 1, format="FLAC", subtype="PCM_16") as file:
-        for part in _endless(speech):
+        for part in parts:
             file.write(part)
             written += len(part)
             if written >= seconds * SAMPLE_RATE_HZ:
@@ -115,8 +135,27 @@ def write_long_recording(path: Path, speech: Path | None, seconds: float) -> flo
     raise AssertionError("an endless series ended")
 
 
-def _endless(speech: Path | None) -> Iterator[Samples]:
+def _uneven_pauses(speech: Path | None, seconds: float, shape: Shape) -> Iterator[float]:
+    chance = random.Random(3)
+    clips = reading_clips(speech)
+    clip_s = sum(len(samples_of(clip.path)) for clip in clips[:20]) / len(clips[:20]) / SAMPLE_RATE_HZ
+    passages: list[tuple[float, list[float]]] = []
+    planned_s = 0.0
+    while planned_s < seconds:
+        shortest_s, longest_s = chance.choice(_DENSITIES_S)
+        length_s, passed_s, pauses_s = chance.uniform(*_PASSAGE_S), 0.0, []
+        while passed_s < length_s:
+            pauses_s.append(chance.uniform(shortest_s, longest_s))
+            passed_s += clip_s + pauses_s[-1]
+        passages.append((longest_s, pauses_s))
+        planned_s += passed_s
+    if shape != "mixed":
+        passages.sort(key=lambda passage: passage[0], reverse=shape == "thickening")
+    return itertools.cycle(itertools.chain.from_iterable(pauses_s for _, pauses_s in passages))
+
+
+def _endless(speech: Path | None, pauses_s: Iterator[float]) -> Iterator[Samples]:
     clips = itertools.cycle(reading_clips(speech))
-    for clip, pause_s in zip(clips, itertools.cycle(_PAUSES_S), strict=False):
+    for clip, pause_s in zip(clips, pauses_s, strict=False):
         yield samples_of(clip.path)
         yield pause(pause_s)

@@ -36,6 +36,7 @@ _TITLES = {
     "resume": "Going on after a crash",
     "whisper_batches": "Whisper in batches",
     "jobs_scale": "Many jobs",
+    "long_job": "A job of three hours",
 }
 """In the order of the page; the keys are the programs' names and those of their files."""
 
