@@ -6,14 +6,16 @@ from voiceforge.infra.audiohost.align_craft import AlignCraft
 from voiceforge.infra.audiohost.host import run_audio_host
 from voiceforge.infra.audiohost.listen_craft import ListenCraft
 from voiceforge.infra.audiohost.remote_aligner import ALIGN
+from voiceforge.infra.audiohost.remote_decoder import STREAM
 from voiceforge.infra.audiohost.remote_listener import LISTEN
+from voiceforge.infra.audiohost.stream_craft import StreamCraft
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.speech.alignment.aligner import Aligner
 
 
 def main() -> None:
     return_large_blocks()
-    run_audio_host({LISTEN: ListenCraft(), ALIGN: AlignCraft(_aligner)})
+    run_audio_host({LISTEN: ListenCraft(), ALIGN: AlignCraft(_aligner), STREAM: StreamCraft()})
 
 
 def _aligner() -> Aligner:

@@ -30,6 +30,7 @@ from voiceforge.services.models import Models
 from voiceforge.services.result_cache import CACHE_NAME, CacheReports, ResultCache
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.alignment.aligner import Aligner
+from voiceforge.speech.audio.stream_decoder import LocalStreamDecoders, StreamDecoders
 from voiceforge.speech.engines.base import Engine
 from voiceforge.speech.engines.device import DeviceChoice, RunsOn, choose_device, usable_cores
 from voiceforge.speech.engines.registry import load_engine
@@ -129,7 +130,7 @@ def build(
         named=settings.models.preload,
         any_folder=any_folder,
     )
-    listener, aligner = _ears(settings, cores, audio_host, metrics)
+    listener, aligner, decoders = _ears(settings, cores, audio_host, metrics)
     results = _results(settings, version, metrics, clearings) if keep_results else None
     transcriptions = Transcriptions(
         models=models,
@@ -150,7 +151,7 @@ def build(
         data_dir=settings.data_dir,
         version=version,
     )
-    streams = _streams(settings, models, engines, transcriptions, metrics) if live else None
+    streams = _streams(settings, models, engines, transcriptions, metrics, decoders) if live else None
     return Services(transcriptions, models, health, engines, metrics, results, streams)
 
 
@@ -160,6 +161,7 @@ def _streams(
     engines: EngineRoom,
     transcriptions: Transcriptions,
     metrics: Metrics,
+    decoders: StreamDecoders,
 ) -> Streams | None:
     if not settings.features.streams:
         return None
@@ -170,6 +172,7 @@ def _streams(
         models=models,
         engines=engines,
         aligner=transcriptions.shared_aligner,
+        decoders=decoders,
         metrics=metrics,
         limits=StreamLimits(
             max_sessions=wish.max_sessions,
@@ -236,22 +239,23 @@ def keep_audio_host() -> AudioHostKeeper:
 
 def _ears(
     settings: Settings, cores: int, audio_host: Path | None, metrics: Metrics
-) -> tuple[Listener, Callable[[], Aligner]]:
-    """What listens to recordings, and what makes the aligner."""
+) -> tuple[Listener, Callable[[], Aligner], StreamDecoders]:
+    """What listens to recordings, what makes the aligner, and what decodes live streams."""
     if audio_host is None:
-        return LocalListener(), lambda: _local_aligner(cores)
+        return LocalListener(), lambda: _local_aligner(cores), LocalStreamDecoders()
     from voiceforge.infra.audiohost.pool import MemberPool
     from voiceforge.infra.audiohost.remote_aligner import ALIGN, RemoteAligner
+    from voiceforge.infra.audiohost.remote_decoder import STREAM, RemoteStreamDecoders
     from voiceforge.infra.audiohost.remote_listener import LISTEN, RemoteListener
     from voiceforge.speech.alignment.english_pocketsphinx import ALIGNED_LANGUAGES
 
     pool = MemberPool(
         audio_host,
-        {LISTEN: _LISTENERS_PER_CORE * cores, ALIGN: cores},
+        {LISTEN: _LISTENERS_PER_CORE * cores, ALIGN: cores, STREAM: _LISTENERS_PER_CORE * cores},
         patience_s=settings.audio.decode_timeout_s,
         observer=metrics,
     )
-    return RemoteListener(pool), lambda: RemoteAligner(pool, ALIGNED_LANGUAGES)
+    return RemoteListener(pool), lambda: RemoteAligner(pool, ALIGNED_LANGUAGES), RemoteStreamDecoders(pool)
 
 
 def _local_aligner(threads: int) -> Aligner:

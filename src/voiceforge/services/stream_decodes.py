@@ -108,13 +108,14 @@ class DecodeDesk:
         shed = False
         with self._lock:
             load = self._load(wish)
-            if wish.wanted.purpose == "final":
+            if not wish.is_interim:
                 self._finals[wish] = None
-            elif load.under_way >= load.most * (1 if wish.is_interim else 2):
+            if wish.wanted.purpose != "final" and load.under_way >= load.most * (1 if wish.is_interim else 2):
                 if wish.is_interim:
                     load.waiting[wish] = None
                     return
                 shed = True  # a speculation that would have to wait: its final may never be wanted
+                self._finals.pop(wish)
         if shed:
             wish.desk.answered(wish, None)
         else:

@@ -219,10 +219,10 @@ class Hearing:
         for rows in blocks:
             if not self._recognisers:
                 self._begin(len(rows))
-            samples += rows.shape[1]
-            self.samples += rows.shape[1]
             for channel, recogniser in enumerate(self._recognisers):
                 self._take(channel, recogniser.push(rows[channel]), events)
+            samples += rows.shape[1]
+            self.samples += rows.shape[1]
         return samples
 
     def _close(self, events: list[StreamEvent]) -> None:

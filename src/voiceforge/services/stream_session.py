@@ -208,6 +208,7 @@ class Stream:
         self._news.set()
         if self._limits.grace_s <= 0:
             self._end()
+            self._unread.clear()
             self._forget()
         elif not self._detached:
             self._detached = True
@@ -242,6 +243,8 @@ class Stream:
                 raise Conflict("another connection has taken this stream over")
             if self._failure is not None:
                 raise self._failure
+            if self._over:
+                return
             self._news.clear()
             await self._news.wait()
 
@@ -290,6 +293,13 @@ class Stream:
         if self._failure is not None or (events and isinstance(events[-1], Closed)):
             self._end()
         self._news.set()
+
+    def end(self) -> None:
+        """Whatever is under way: from any thread, once the loop does nothing more."""
+        if self._hearing is not None:
+            self._hearing.give_up()
+        if self._intake is not None:
+            self._intake.end()
 
     def make_room(self) -> None:
         """From the ears, in the loop: something was heard."""

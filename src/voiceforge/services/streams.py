@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from voiceforge.errors import (
-    DependencyMissing,
     NotFound,
     Overloaded,
     ShuttingDown,
@@ -29,10 +28,12 @@ from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
 from voiceforge.services.stream_decodes import DecodeDesk
 from voiceforge.services.stream_ears import Ears, Hearing
+from voiceforge.services.stream_pump import Pump
 from voiceforge.services.stream_session import Intake, SessionLimits, Stream, Told
 from voiceforge.services.transcriptions import DEFAULT_TENANT
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.audio.pushed_pcm import SAMPLE_BYTES, PushedPcm
+from voiceforge.speech.audio.stream_decoder import StreamDecoders
 from voiceforge.speech.engines.base import Capabilities
 from voiceforge.speech.engines.batch_admission import Admission
 from voiceforge.speech.engines.tickets import BatcherLimits, Priority, Ticket
@@ -50,7 +51,13 @@ __all__ = ["Stream", "StreamLimits", "StreamRequest", "Streams", "Told"]
 _OPENERS = 4
 _SETTLERS = 8
 """They wait for the aligner, and for engines where something is heard again."""
+_PUMPS = 16
+"""They wait for the processes that decode; more than can be stuck at once, one may hope."""
 _PIECE_S = 1.0
+_ENCODED_BYTES_PER_S = 16_000
+"""What a second of encoded audio counts as: 128 kbit/s is more than speech needs."""
+_ENCODED_PIECE_BYTES = 64 * 1024
+"""As much as the largest packet of Opus, which must stay whole."""
 _BEHIND_RETRY_S = 5.0
 
 _log = Logger(__name__)
@@ -98,6 +105,7 @@ class Streams:
 
     Args:
         aligner: what finds word times; called from threads.
+        decoders: of encoded audio.
         vad: makes the voice detector; called once, on first use.
     """
 
@@ -109,6 +117,7 @@ class Streams:
         aligner: Callable[[], Aligner | None],
         metrics: Metrics,
         limits: StreamLimits,
+        decoders: StreamDecoders,
         vad: Callable[[], SileroModel] = SileroModel,
     ) -> None:
         self._models = models
@@ -116,6 +125,7 @@ class Streams:
         self._aligner = aligner
         self._metrics = metrics
         self._limits = limits
+        self._decoders = decoders
         self._make_vad = vad
         self._vad: SileroModel | None = None
         self._lock = threading.Lock()
@@ -125,6 +135,7 @@ class Streams:
         self._desk: DecodeDesk | None = None
         self._ears: Ears | None = None
         self._openers = ThreadPoolExecutor(_OPENERS, thread_name_prefix="open-stream")
+        self._pumps = ThreadPoolExecutor(_PUMPS, thread_name_prefix="pump")
         self._opening: dict[object, tuple[float, str]] = {}
         self._leaving = False
 
@@ -148,8 +159,6 @@ class Streams:
             make_stream_plan(request.options, capabilities, frozenset())
         if request.polish is not None:
             raise UnsupportedOption("streams are not heard again by another model here", field="polish")
-        if not isinstance(request.audio, RawFormat):
-            raise DependencyMissing("encoded audio cannot be streamed yet")
         return model_id
 
     async def open(self, request: StreamRequest) -> Stream:
@@ -195,6 +204,9 @@ class Streams:
         """Blocks until all threads have ended."""
         self._leaving = True
         self._openers.shutdown(wait=True, cancel_futures=True)
+        for stream in list(self._streams.values()):
+            stream.end()
+        self._pumps.shutdown(wait=True, cancel_futures=True)
         if self._ears is not None:
             self._ears.close()
         if self._desk is not None:
@@ -284,24 +296,30 @@ class Streams:
             if stream.wants_room:
                 loop.call_soon_threadsafe(stream.make_room)
 
-        raw = request.audio
-        assert isinstance(raw, RawFormat)
-        rows = raw.channels if request.channels == "split" else 1
+        audio, split = request.audio, request.channels == "split"
+        raw = audio if isinstance(audio, RawFormat) else None
+        rows = raw.channels if raw is not None and split else 1
         hearing = Hearing(
             self._ears,
             options=request.options,
             ticket=ticket,
-            pcm=PushedPcm(raw, rows),
-            channels=rows,
+            pcm=PushedPcm(raw, rows) if raw is not None else None,
+            channels=None if raw is None and split else rows,
             make=make,
             tell=tell,
             heard=heard,
         )
-        bytes_per_s = SAMPLE_BYTES[raw.encoding] * raw.channels * raw.sample_rate_hz
-        stream.begin(
-            hearing,
-            Intake(piece_bytes=int(bytes_per_s * _PIECE_S), byte_s=1 / bytes_per_s, put=hearing.put),
-        )
+        if isinstance(audio, RawFormat):
+            bytes_per_s = SAMPLE_BYTES[audio.encoding] * audio.channels * audio.sample_rate_hz
+            intake = Intake(piece_bytes=int(bytes_per_s * _PIECE_S), byte_s=1 / bytes_per_s, put=hearing.put)
+        else:
+            pump = Pump(
+                self._decoders.open(audio, split=split), self._pumps, put=hearing.put, fail=hearing.fail
+            )
+            intake = Intake(
+                piece_bytes=_ENCODED_PIECE_BYTES, byte_s=1 / _ENCODED_BYTES_PER_S, put=pump.put, end=pump.end
+            )
+        stream.begin(hearing, intake)
         self._streams[stream.id] = stream
         self._tenants[stream.id] = request.tenant
         self._metrics.streams_open(self.open_count)

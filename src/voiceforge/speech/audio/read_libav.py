@@ -1,7 +1,7 @@
 """Everything else through libav (PyAV), and what libsndfile gives up on.
 
-The only module that decodes with av. Demuxers and decoders are allow-listed: a playlist, a session
-description or a concat script is not a recording, and none may make us open a second file or a
+Only this module and `read_pushed` decode with av. Demuxers and decoders are allow-listed: a playlist, a
+session description or a concat script is not a recording, and none may make us open a second file or a
 connection. Undecodable packets are passed over, so damage costs the damaged part and no more.
 """
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-_DEMUXERS = "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
-_DECODERS = (
+DEMUXERS = "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
+DECODERS = (
     "aac,aac_latm,ac3,eac3,alac,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,dca,flac,gsm,gsm_ms,"
     "mp1,mp1float,mp2,mp2float,mp3,mp3float,opus,libopus,speex,libspeex,vorbis,libvorbis,wavpack,"
     "wmav1,wmav2,wmapro,wmavoice,wmalossless,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_swf,"
@@ -68,13 +68,13 @@ class LibavReader:
                 ForgivingFile(file, size),
                 mode="r",
                 container_options={
-                    "format_whitelist": _DEMUXERS,
-                    "codec_whitelist": _DECODERS,
+                    "format_whitelist": DEMUXERS,
+                    "codec_whitelist": DECODERS,
                     "protocol_whitelist": "none",
                 },
                 metadata_errors="replace",
                 buffer_size=_BUFFER_BYTES,
-                io_open=_refuse_to_open,
+                io_open=refuse_to_open,
             )
         except Exception as error:  # whatever libav says about foreign bytes, they are not audio we can use
             raise NotForThisReader from error
@@ -148,7 +148,7 @@ class LibavReader:
                 else "the file holds no audio track"
             )
         best = streams.best("audio")
-        allowed = _DECODERS.split(",")
+        allowed = DECODERS.split(",")
         usable = [
             s
             for s in sorted(streams.audio, key=lambda s: s != best)
@@ -210,7 +210,7 @@ class _Gatherer:
         self.waiting = 0
         """Samples that `piece` or `drain` will give."""
         self.enough = _PIECE_S * self._rate_hz
-        self._weights = _mono_weights(layout)
+        self._weights = mono_weights(layout)
         self._fifo: AudioFifo = av.AudioFifo()
         self._interleave: AudioResampler | None = None
         if self._channels >= _TOO_MANY_PLANES and first.format.is_planar:
@@ -257,7 +257,7 @@ class _Gatherer:
         except Exception as error:
             raise UnreadableAudio(f"samples of kind {frame.format.name} are not supported here") from error
         by_channel = values if frame.format.is_planar else values.reshape(-1, self._channels).T
-        return Pcm(_to_float32(by_channel).T, self._rate_hz, self._weights)
+        return Pcm(to_float32(by_channel).T, self._rate_hz, self._weights)
 
 
 def _without_padding(pieces: Iterator[Pcm], declared_s: float) -> Iterator[Pcm]:
@@ -279,7 +279,7 @@ def _without_padding(pieces: Iterator[Pcm], declared_s: float) -> Iterator[Pcm]:
             beyond = []
 
 
-def _refuse_to_open(*_: Any) -> NoReturn:
+def refuse_to_open(*_: Any) -> NoReturn:
     raise PermissionError("a recording may not open other files")
 
 
@@ -287,7 +287,7 @@ def _cannot(why: str) -> NoReturn:
     raise UnreadableAudio(why)
 
 
-def _to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     """Full scale → [-1, 1]."""
     if values.dtype == np.uint8:
         return (values.astype(np.float32) - np.float32(128)) * np.float32(1 / 128)
@@ -299,7 +299,7 @@ def _to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     return without_wild_values(values.astype(np.float32, copy=False))
 
 
-def _mono_weights(layout: AudioLayout) -> tuple[float, ...] | None:
+def mono_weights(layout: AudioLayout) -> tuple[float, ...] | None:
     names = [channel.name for channel in layout.channels]
     if len(names) <= 2 or not {"FL", "FR"} <= set(names):
         return None  # mono, stereo, or channels without places: microphones side by side
