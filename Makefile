@@ -17,6 +17,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile -q --generate-hashes --strip-extras \
 	--allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+# Deepgram's clients before the present one: two of them cannot be in one environment.
+OLD_CLIENTS := $(STAMPS)/deepgram5 $(STAMPS)/deepgram6
+
 .PHONY: help demo test lint format bench requirements docs examples clean
 
 help: ## List the targets
@@ -28,7 +31,7 @@ demo: $(STAMPS)/package ## Install the base into .venv and transcribe a real rec
 # As many at a time as there are cores, up to four: each has a PostgreSQL and models of its own. A file stays
 # together; in the order of the folders, so that the long ones do not come last.
 PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-test: $(STAMPS)/package $(STAMPS)/test ## Install what the tests need and run them all
+test: $(STAMPS)/package $(STAMPS)/test $(OLD_CLIENTS) ## Install what the tests need and run them all
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMPS)/package $(STAMPS)/test ## Style, types and import directions
@@ -76,6 +79,11 @@ requirements: $(STAMPS)/dev ## Compile requirements/*.txt anew, within what pypr
 	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) -o requirements/test.txt pyproject.toml requirements/test.in
 	@cat $(STAMPS)/python312.marked >> requirements/test.txt
 	@$(COMPILE) -o requirements/dev.txt requirements/dev.in
+	@for client in $(notdir $(OLD_CLIENTS)); do \
+		$(COMPILE) -o $(STAMPS)/$$client.txt requirements/$$client.in; \
+		awk '/^#/ || /^[a-z]/ {keep = /^#/ || /^deepgram-sdk==/} keep' \
+			$(STAMPS)/$$client.txt > requirements/$$client.txt; \
+	done
 
 examples: $(STAMPS)/package ## Write config.example.toml and the tables of docs/configuration.md anew
 	@$(BIN)/python docs/generate.py
@@ -104,6 +112,12 @@ $(STAMPS)/package: $(STAMPS)/base pyproject.toml
 $(STAMPS)/test: requirements/test.txt $(STAMPS)/base
 	@echo "Installing what the tests need"
 	@$(PIP) install --require-hashes -r requirements/test.txt
+	@touch $@
+
+# What they need is there already.
+$(OLD_CLIENTS): $(STAMPS)/%: requirements/%.txt $(STAMPS)/test
+	@rm -rf $@
+	@$(PIP) install --require-hashes --no-deps --target $@ -r $<
 	@touch $@
 
 $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/test

@@ -49,10 +49,12 @@ def door(tmp_path_factory: pytest.TempPathFactory, whisper_folder: Path) -> Iter
     config = http_config(settings, "1.2.3")
     config.temp_dir.mkdir(parents=True, exist_ok=True)
     audio = keep_audio_host()
-    services = build(settings, version="1.2.3", audio_host=audio.address)
+    services = build(settings, version="1.2.3", audio_host=audio.address, live=True)
     services.transcriptions.preload(services.models.require_installed(None))
     with live_server(create_app(services, config)) as server:
         yield Door(server.url, KEY, config.temp_dir)
+    assert services.streams is not None
+    services.streams.close()
     services.engines.close(grace_s=5)
     services.transcriptions.close()
     audio.close()

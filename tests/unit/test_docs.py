@@ -21,7 +21,7 @@ from voiceforge.cli.root import root
 from voiceforge.main.build import build
 from voiceforge.main.jobs import build_jobs
 from voiceforge.main.settings import Settings
-from voiceforge.main.settings_recognition import OPENAI_MODEL_IDS
+from voiceforge.main.settings_recognition import DEEPGRAM_MODEL_IDS, OPENAI_MODEL_IDS
 from voiceforge.speech.engines.catalog import CATALOG
 from voiceforge.speech.formats import FORMATS
 from voiceforge.telemetry.metrics import Metrics
@@ -157,9 +157,13 @@ def test_every_error_code_stands_with_its_kind_and_statuses() -> None:
         assert set(re.findall(r"`(\w+)`", codes)) == ours
 
 
-@pytest.mark.parametrize("name", OPENAI_MODEL_IDS)
-def test_every_alias_is_documented(name: str) -> None:
-    assert f"`{name}`" in section(page("openai.md"), "Model names")
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [(name, "openai.md") for name in OPENAI_MODEL_IDS]
+    + [(name, "deepgram.md") for name in DEEPGRAM_MODEL_IDS],
+)
+def test_every_alias_is_documented(name: str, file: str) -> None:
+    assert f"`{name}`" in section(page(file), "Model names")
 
 
 def test_the_models_named_in_the_pages_exist() -> None:

@@ -8,7 +8,12 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from voiceforge.api.http.auth import ApiKey
+from voiceforge.api.deepgram_compat import routes as deepgram
+from voiceforge.api.deepgram_compat.errors import PATH as LISTEN_PATH
+from voiceforge.api.deepgram_compat.errors import DeepgramErrors
+from voiceforge.api.deepgram_compat.frame import ListenFrame
+from voiceforge.api.deepgram_compat.live import LiveDoor, keys_in_subprotocols
+from voiceforge.api.http.auth import ApiKey, SurfaceKeys
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.docs import install_docs
 from voiceforge.api.http.doors import AppWithDoors
@@ -16,6 +21,7 @@ from voiceforge.api.http.early_reply import EarlyReply
 from voiceforge.api.http.errors import ErrorBoundary, ErrorReplies, install_handlers
 from voiceforge.api.http.observe import Observe
 from voiceforge.api.http.request_id import RequestIds
+from voiceforge.api.http.sockets import open_socket
 from voiceforge.api.http.temp_files import TempFiles
 from voiceforge.api.native import batches, jobs, system, tus, webhooks
 from voiceforge.api.native import models as native_models
@@ -26,16 +32,20 @@ from voiceforge.api.openai_compat import models as openai_models
 from voiceforge.api.openai_compat import routes as openai
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.services.container import Services
+from voiceforge.speech.options import StreamOptions
 
 
 def create_app(services: Services, config: HttpConfig) -> FastAPI:
-    replies = ErrorReplies((OpenAIErrors(), NativeErrors()))
+    deepgram_errors = [DeepgramErrors()] if config.features.deepgram_api else []
+    replies = ErrorReplies((OpenAIErrors(), *deepgram_errors, NativeErrors()))
+    listening = SurfaceKeys(covers=DeepgramErrors().covers, in_subprotocols=keys_in_subprotocols)
 
     def around(app: ASGIApp) -> ASGIApp:
         """The last one is the outermost."""
         if config.api_key is not None:
-            app = ApiKey(app, key=config.api_key, replies=replies)
+            app = ApiKey(app, key=config.api_key, replies=replies, surfaces=[listening])
         app = ErrorBoundary(app, replies=replies)
+        app = ListenFrame(app)
         app = TusFrame(app, path=tus.PATH)
         app = TempFiles(app, folder=config.temp_dir)
         app = EarlyReply(app)
@@ -64,5 +74,8 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     app.include_router(openai_models.router(services.models))
     if config.features.openai_api:
         app.open_doors(openai.router(services, config))
+    if config.features.deepgram_api:
+        app.open_doors(deepgram.router(services, config))
+        open_socket(app, LISTEN_PATH, LiveDoor(services, StreamOptions()).serve)
     install_docs(app)
     return app

@@ -20,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from voiceforge.api.app import create_app
+from voiceforge.api.deepgram_compat.errors import DeepgramErrors
 from voiceforge.api.http.config import HttpConfig, HttpFeatures
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.protocol import BoundedHeadProtocol, BoundedSocketProtocol
@@ -57,7 +58,9 @@ def http_config(settings: Settings, version: str) -> HttpConfig:
         defaults=transcribe_defaults(settings),
         unkept_upload_bytes=int(settings.retention.memory_bytes),
         unkept_text_s=settings.retention.fetch_s,
-        features=HttpFeatures(features.openai_api, features.url_input, features.metrics),
+        features=HttpFeatures(
+            features.openai_api, features.deepgram_api, features.url_input, features.metrics
+        ),
     )
 
 
@@ -90,7 +93,7 @@ class HttpServer:
         self.exit_code = 0
         self._gate = DrainGate(
             create_app(self._services, http_config(settings, version)),
-            ErrorReplies((OpenAIErrors(), NativeErrors())),
+            ErrorReplies((OpenAIErrors(), DeepgramErrors(), NativeErrors())),
         )
 
     async def run(

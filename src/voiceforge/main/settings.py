@@ -82,6 +82,7 @@ class FeatureSettings(Section):
     """Parts of the server that can be switched off."""
 
     openai_api: bool = Field(default=True, description="The OpenAI-compatible endpoints.")
+    deepgram_api: bool = Field(default=True, description="The Deepgram-compatible endpoints.")
     url_input: bool = Field(default=True, description="Transcribing from a URL.")
     streams: bool = Field(default=True, description="Live streams.")
     metrics: bool = Field(default=True, description="The Prometheus endpoint `/metrics`.")

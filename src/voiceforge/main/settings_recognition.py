@@ -20,6 +20,40 @@ OPENAI_MODEL_IDS = (
     "gpt-4o-mini-transcribe-2025-12-15",
     "gpt-4o-transcribe-diarize",
 )
+# Likewise Deepgram's, but for `base`: that is a Whisper model of the catalog.
+DEEPGRAM_MODEL_IDS = (
+    "nova-3",
+    "nova-3-general",
+    "nova-3-medical",
+    "nova-2",
+    "nova-2-general",
+    "nova-2-meeting",
+    "nova-2-phonecall",
+    "nova-2-finance",
+    "nova-2-conversationalai",
+    "nova-2-voicemail",
+    "nova-2-video",
+    "nova-2-medical",
+    "nova-2-drivethru",
+    "nova-2-automotive",
+    "nova-2-atc",
+    "nova",
+    "nova-general",
+    "nova-phonecall",
+    "nova-medical",
+    "enhanced",
+    "enhanced-general",
+    "enhanced-meeting",
+    "enhanced-phonecall",
+    "enhanced-finance",
+    "general",
+    "meeting",
+    "phonecall",
+    "finance",
+    "conversationalai",
+    "voicemail",
+    "video",
+)
 DEFAULT_TARGET = "default"
 
 
@@ -132,8 +166,8 @@ class ModelSettings(Section):
     aliases: NameTable = Field(
         default={},
         validate_default=True,
-        description="Other names for models, added to those OpenAI uses; the target `default` is the default "
-        "model, an empty target removes the name.",
+        description="Other names for models, added to those OpenAI and Deepgram use; the target `default` is "
+        "the default model, an empty target removes the name.",
     )
     idle_unload_s: float | None = Field(
         default=None,
@@ -157,8 +191,8 @@ class ModelSettings(Section):
 
     @field_validator("aliases")
     @classmethod
-    def _with_openai_ids(cls, given: dict[str, str]) -> dict[str, str]:
-        merged = dict.fromkeys(OPENAI_MODEL_IDS, DEFAULT_TARGET) | given
+    def _with_known_ids(cls, given: dict[str, str]) -> dict[str, str]:
+        merged = dict.fromkeys((*OPENAI_MODEL_IDS, *DEEPGRAM_MODEL_IDS), DEFAULT_TARGET) | given
         return {name: target for name, target in merged.items() if target}
 
     @field_validator("hub_endpoint")

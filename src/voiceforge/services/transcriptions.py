@@ -176,6 +176,26 @@ class Transcriptions:
         body = render(transcript, fmt, words=words, subtitles=self._subtitles)
         return Rendered(body, FORMATS[fmt].media_type)
 
+    @contextlib.asynccontextmanager
+    async def fetched(self, source: Source) -> AsyncIterator[LocalSource]:
+        """The source where it is here, else a file that is gone afterwards.
+
+        Raises:
+            UrlRefused, UpstreamFailed, DeadlineExceeded
+            InvalidRequest: fetching is switched off.
+        """
+        if not isinstance(source, UrlSource):
+            yield source
+            return
+        if self._make_fetcher is None:
+            raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
+        with tempfile.TemporaryDirectory(dir=self._temp_dir, prefix="fetch-") as folder:
+            target = Path(folder) / "audio"
+            if self._fetcher is None:
+                self._fetcher = self._make_fetcher()
+            await self._fetcher.fetch(source.url, target)
+            yield target
+
     async def recall(
         self, request: TranscribeRequest, shape: Hashable, make: Callable[[Transcript], T]
     ) -> T | None:
@@ -216,7 +236,7 @@ class Transcriptions:
         """Progress and segments as they come, then one Finished. An identical request of the same tenant is
         not worked on twice: an earlier result is told at once, one in progress is shared."""
         model_id = self.check(request.model, request.options)
-        async with self._fetched(request.source) as source:
+        async with self.fetched(request.source) as source:
             if self._results is None or not _cacheable(request, self._results):
                 events = self._run(request, model_id, source, transcribe)
             else:
@@ -265,7 +285,7 @@ class Transcriptions:
         """
         model_id = self.check(request.model, request.options)
         results = self._results if self._results and _cacheable(request, self._results) else None
-        async with self._fetched(request.source) as source:
+        async with self.fetched(request.source) as source:
             sha256 = await _digest(source) if results is not None else b""
             if results is not None:
                 key = results.key(request.tenant, sha256, self._model_ref(model_id), request.options)
@@ -373,21 +393,6 @@ class Transcriptions:
         """Wait for what runs; close the engines first, or that may take long."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._listener.close()
-
-    @contextlib.asynccontextmanager
-    async def _fetched(self, source: Source) -> AsyncIterator[LocalSource]:
-        """The source where it is here, else a file that is gone afterwards."""
-        if not isinstance(source, UrlSource):
-            yield source
-            return
-        if self._make_fetcher is None:
-            raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
-        with tempfile.TemporaryDirectory(dir=self._temp_dir, prefix="fetch-") as folder:
-            target = Path(folder) / "audio"
-            if self._fetcher is None:
-                self._fetcher = self._make_fetcher()
-            await self._fetcher.fetch(source.url, target)
-            yield target
 
 
 def _cacheable(request: TranscribeRequest, results: ResultCache) -> bool:

@@ -6,8 +6,9 @@ No audio is understood and no model is loaded: for tests of what lies in front o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
-from contextlib import aclosing
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ from voiceforge.services.container import Services
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Health
 from voiceforge.services.models import ModelInfo, Models
-from voiceforge.services.recordings import AudioBytes, AudioFile
+from voiceforge.services.recordings import AudioBytes, AudioFile, LocalSource, Source, UrlSource
 from voiceforge.services.result_cache import ResultCache
 from voiceforge.services.transcriptions import Rendered, TranscribeRequest, Transcriptions
 from voiceforge.speech.formats import FORMATS, render
@@ -129,6 +130,15 @@ class ScriptedTranscriptions:
         self, request: TranscribeRequest, shape: Hashable, make: Callable[[Transcript], object]
     ) -> None:
         """No script is an earlier result."""
+
+    @asynccontextmanager
+    async def fetched(self, source: Source) -> AsyncIterator[LocalSource]:
+        """What stands at a URL is the URL."""
+        if isinstance(source, UrlSource):
+            text = source.url.encode()
+            yield AudioBytes((text,), hashlib.sha256(text).digest())
+        else:
+            yield source
 
     async def transcribe(self, request: TranscribeRequest) -> Transcript:
         async with aclosing(self.events(request)) as events:

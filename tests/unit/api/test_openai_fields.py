@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from voiceforge.api.http.config import HttpFeatures
-from voiceforge.api.openai_compat.languages import code_of
+from voiceforge.api.http.languages import code_of
 from voiceforge.errors import UnsupportedOption
 from voiceforge.speech.options import VadOptions
 

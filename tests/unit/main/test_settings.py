@@ -10,7 +10,7 @@ import pytest
 from voiceforge.errors import ConfigurationError
 from voiceforge.main.settings import Settings, env_name, setting_fields
 from voiceforge.main.settings_loading import load_settings, load_with_origins
-from voiceforge.main.settings_recognition import OPENAI_MODEL_IDS
+from voiceforge.main.settings_recognition import DEEPGRAM_MODEL_IDS, OPENAI_MODEL_IDS
 from voiceforge.main.settings_text import MASK, describe, example_toml, markdown_tables
 
 
@@ -104,8 +104,8 @@ def test_text_from_the_environment_becomes_lists_tables_sizes_and_nothing() -> N
     assert settings.engine.threads is None
 
 
-def test_openai_ids_are_aliases_that_can_be_moved_and_removed() -> None:
-    assert set(load_settings(environ={}).models.aliases) == set(OPENAI_MODEL_IDS)
+def test_ids_of_other_services_are_aliases_that_can_be_moved_and_removed() -> None:
+    assert set(load_settings(environ={}).models.aliases) == {*OPENAI_MODEL_IDS, *DEEPGRAM_MODEL_IDS}
     write('[models.aliases]\n"whisper-1" = "whisper-small"\n"gpt-transcribe" = ""\n')
     aliases = load_settings(environ={}).models.aliases
     assert aliases["whisper-1"] == "whisper-small"

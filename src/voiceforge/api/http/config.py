@@ -13,6 +13,7 @@ class HttpFeatures:
     """Parts that can be switched off."""
 
     openai_api: bool = True
+    deepgram_api: bool = True
     url_input: bool = True
     metrics: bool = True
 

@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from voiceforge.api.http.languages import code_of
 from voiceforge.api.openai_compat import schemas
-from voiceforge.api.openai_compat.languages import code_of
 from voiceforge.errors import InvalidRequest, UnsupportedOption
 from voiceforge.speech.options import TranscribeOptions, VadOptions
 from voiceforge.speech.transcript import Transcript

@@ -1,0 +1,108 @@
+"""`POST /v1/listen` as Deepgram's clients call it: the body is the recording, or JSON that names its URL."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from voiceforge.api.deepgram_compat import schemas
+from voiceforge.api.deepgram_compat.convert import Answered, listen_document
+from voiceforge.api.deepgram_compat.errors import PATH
+from voiceforge.api.deepgram_compat.wishes import Wish, listen_wish
+from voiceforge.api.http.answers import CACHE_HEADER, wanted_cache_use
+from voiceforge.api.http.config import HttpConfig
+from voiceforge.api.http.disconnect import while_connected
+from voiceforge.api.http.forms import FILE_SCHEMA, Fields, body_schema, parse, query_parameters
+from voiceforge.api.http.request_id import request_id_of
+from voiceforge.api.http.uploads import Uploads
+from voiceforge.errors import InvalidRequest
+from voiceforge.services.container import Services
+from voiceforge.services.recordings import AudioBytes, AudioFile, Source, UrlSource, file_digest
+from voiceforge.services.transcriptions import TranscribeRequest
+from voiceforge.speech.transcript import Transcript
+
+
+def router(services: Services, config: HttpConfig) -> APIRouter:
+    routes = APIRouter(tags=["Deepgram"])
+    uploads = Uploads(config.max_upload_bytes, config.upload_idle_s)
+
+    async def receive(request: Request) -> Source:
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type != "application/json":
+            return await uploads.raw(request)
+        body = parse(schemas.UrlBody, await uploads.json_object(request))
+        if not config.features.url_input:
+            raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
+        return UrlSource(body.url)
+
+    async def transcribed(work: TranscribeRequest) -> tuple[Transcript, bytes]:
+        """The transcript, and the digest of what was heard."""
+        async with services.transcriptions.fetched(work.source) as source:
+            if isinstance(source, Path):
+                source = AudioFile(source, await asyncio.to_thread(file_digest, source))
+            assert isinstance(source, AudioFile | AudioBytes)
+            transcript = await services.transcriptions.transcribe(replace(work, source=source))
+            return transcript, source.sha256
+
+    def document(transcript: Transcript, wish: Wish, request: Request, sha256: bytes) -> str:
+        answered = Answered(
+            request_id=request_id_of(request.scope),
+            sha256=sha256.hex(),
+            created=datetime.now(UTC),
+            family=services.models.get(transcript.model.id).family,
+        )
+        return listen_document(transcript, wish, answered).model_dump_json(exclude_none=True)
+
+    @routes.post(PATH, **_documented())
+    async def listen(request: Request) -> Response:
+        """Transcribe a recording."""
+        fields = Fields(request.query_params.multi_items())
+        query = parse(schemas.ListenQuery, fields.as_input(schemas.ListenQuery))
+        wish = listen_wish(query, config.defaults)
+        model = services.transcriptions.check(wish.model, wish.options)  # before gigabytes arrive for it
+        work = TranscribeRequest(
+            source=await receive(request),
+            options=wish.options,
+            model=model,
+            cache=wanted_cache_use(request),
+        )
+        transcript, sha256 = await while_connected(request, transcribed(work))
+        body = await asyncio.to_thread(document, transcript, wish, request, sha256)
+        hit = transcript.cached_at is not None
+        return Response(body, media_type="application/json", headers={CACHE_HEADER: "hit" if hit else "miss"})
+
+    return routes
+
+
+def _documented() -> dict[str, Any]:
+    """The arguments that tell OpenAPI what FastAPI cannot see: query and body are read by hand."""
+    failure = {"model": schemas.ErrorOut}
+    return {
+        "response_class": Response,
+        "responses": {
+            200: {"model": schemas.ListenOut, "description": "The transcript."},
+            400: {**failure, "description": "The query or the recording is wrong, or asks what is not here."},
+            401: {**failure, "description": "The API key is missing or wrong."},
+            413: {**failure, "description": "The upload is too large."},
+            429: {**failure, "description": "Too much is waiting; `Retry-After` says when to come back."},
+            500: {**failure, "description": "Our fault; the log has more under the `dg-request-id`."},
+            503: {**failure, "description": "Not ready yet; see `Retry-After`."},
+        },
+        "openapi_extra": {
+            "parameters": query_parameters(schemas.ListenQuery),
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {"schema": body_schema(schemas.UrlBody)},
+                    "audio/*": {"schema": FILE_SCHEMA},
+                    "application/octet-stream": {"schema": FILE_SCHEMA},
+                },
+            },
+        },
+    }
