@@ -236,6 +236,17 @@ def test_closing_a_ticket_frees_its_place_and_its_windows(queue: DecodeQueue) ->
     assert text(queue.open().submit(second(), PLAIN)) == "w1 w2"
 
 
+def test_a_window_that_its_owner_cancels_is_not_decoded(queue: DecodeQueue, seen: Seen) -> None:
+    ticket = queue.open()
+    before_it = [ticket.submit(second(), told(SLOW)) for _ in range(40)]
+    unwanted = ticket.submit(second(), told(DIE))  # it would end the host
+    assert unwanted.cancel()
+    assert [text(future) for future in before_it] == ["w1 w2"] * 40
+    assert text(ticket.submit(second(), PLAIN)) == "w1 w2"
+    assert queue.waiting() == dict.fromkeys(Priority, 0)
+    assert len(seen.starts) == 1
+
+
 def test_a_model_that_cannot_be_loaded_says_why(keeper: HostKeeper, seen: Seen) -> None:
     missing = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id, NOT_INSTALLED))
     with pytest.raises(ModelNotInstalled) as failure:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 from voiceforge.errors import DeadlineExceeded, EngineCrashed, ShuttingDown, VoiceForgeError
@@ -26,6 +27,7 @@ from voiceforge.infra.enginehost.messages import (
     CloseTicket,
     Done,
     Failed,
+    GiveUp,
     Hello,
     LoadFailed,
     Open,
@@ -222,7 +224,16 @@ class HostedQueue:
             window = _Window(next(self._numbers), ticket, samples, options)
             self._windows[window.item] = window
             self._send(Submit(window.item, ticket.number, options), samples)
-            return window.future
+        window.future.add_done_callback(partial(self._give_up_if_cancelled, window.item))
+        return window.future
+
+    def _give_up_if_cancelled(self, item: int, future: Future[Hypothesis]) -> None:
+        """One that its owner cancelled, while the ticket stays open, takes nobody's time any more."""
+        if future.cancelled():
+            with self._lock:
+                if self._windows.pop(item, None) is not None:
+                    self._send(GiveUp(item))
+                    self._try_next_suspect()
 
     def _close_ticket(self, ticket: HostedTicket) -> None:
         with self._lock:

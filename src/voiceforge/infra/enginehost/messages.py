@@ -34,6 +34,13 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nobody waits for that window any more; it is not answered."""
+
+    item: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloseTicket:
     ticket: int
 

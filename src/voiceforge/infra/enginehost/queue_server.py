@@ -22,6 +22,7 @@ from voiceforge.infra.enginehost.messages import (
     CloseTicket,
     Done,
     Failed,
+    GiveUp,
     Hello,
     Open,
     Opened,
@@ -103,6 +104,8 @@ class QueueServer:
                     connection.open(message)
                 case Submit() if samples is not None:
                     connection.submit(message, samples)
+                case GiveUp():
+                    connection.give_up(message.item)
                 case CloseTicket():
                     connection.close_ticket(message.ticket)
         with self._lock:
@@ -130,6 +133,7 @@ class _Connection:
         self._engine = engine
         self._retiring = retiring
         self._tickets: dict[int, Ticket] = {}
+        self._futures: dict[int, Future[Hypothesis]] = {}
 
     def open(self, wish: Open) -> None:
         try:
@@ -152,7 +156,13 @@ class _Connection:
         except VoiceForgeError:  # retiring
             self._engine.forget(samples)
             return
+        self._futures[wish.item] = future
         future.add_done_callback(partial(self._answer, wish.item, samples))
+
+    def give_up(self, item: int) -> None:
+        future = self._futures.get(item)
+        if future is not None:
+            future.cancel()
 
     def close_ticket(self, number: int) -> None:
         ticket = self._tickets.pop(number, None)
@@ -165,6 +175,7 @@ class _Connection:
 
     def _answer(self, item: int, samples: Samples, future: Future[Hypothesis]) -> None:
         self._engine.forget(samples)
+        self._futures.pop(item, None)
         if future.cancelled():
             return
         error = future.exception()
