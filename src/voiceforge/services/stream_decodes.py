@@ -27,8 +27,8 @@ from voiceforge.telemetry.metrics import Metrics
 _STALE_S = 0.6
 """An interim that waited for so long would show what was said too long ago."""
 _SMOOTHING = 0.2
-_FORGOTTEN_S = 10.0
-"""What finals took so long ago says nothing about now."""
+_HALF_LIFE_S = 1.0
+"""What finals took a while ago says little about now: many of them come every second where it matters."""
 
 _log = Logger(__name__)
 
@@ -93,9 +93,7 @@ class DecodeDesk:
         """How long finals take now, from the wish to the settled words."""
         with self._lock:
             now = self._clock()
-            known = self._final_s or 0.0
-            if now - self._final_at > _FORGOTTEN_S:
-                known = 0.0
+            known = (self._final_s or 0.0) * 0.5 ** ((now - self._final_at) / _HALF_LIFE_S)
             oldest = next(iter(self._finals), None)
             return known if oldest is None else max(known, now - oldest.began)
 
@@ -205,13 +203,9 @@ class DecodeDesk:
 
     def _note(self, seconds: float) -> None:
         """With the lock held."""
-        now = self._clock()
-        before = self._final_s
-        if before is None or now - self._final_at > _FORGOTTEN_S:
-            self._final_s = seconds
-        else:
-            self._final_s = before + _SMOOTHING * (seconds - before)
-        self._final_at = now
+        before = seconds if self._final_s is None else self._final_s
+        self._final_s = before + _SMOOTHING * (seconds - before)
+        self._final_at = self._clock()
 
     def _broke(self, wish: _Wish, error: BaseException) -> None:
         with self._lock:

@@ -38,6 +38,7 @@ _PAUSE_S = 0.03
 _LONGEST_PAUSE_S = 0.25
 _VISIT_S = 2.0
 """Audio of one stream in one visit; the rest waits for the next, so that nobody holds up the others."""
+_LATELY_S = 2.0
 _ARRIVALS = 512
 """Pieces of audio of which it is remembered when they came."""
 
@@ -122,6 +123,7 @@ class Hearing:
         self._failure: VoiceForgeError | None = None
         self.over = False
         self.queued = False
+        self.queued_at = 0.0
         self.heard = 0.0
         """Of all pieces so far; read by the loop."""
         self.samples = 0
@@ -207,7 +209,6 @@ class Hearing:
             blocks: Sequence[Rows] = self._pcm.push(piece.audio)
         else:
             blocks = piece.audio
-        self._ears.waited(time.monotonic() - piece.at)
         samples = self._listen(blocks, events)
         self._arrivals.append((self.samples / SAMPLE_RATE_HZ, piece.at))
         self.heard += piece.heard
@@ -290,23 +291,20 @@ class Ears:
         self._stopped = False
         self._idle = False
         self._lag_s = 0.0
-        self._longest_wait_s = 0.0
+        self._round_at = 0.0
         self._thread = threading.Thread(target=self._run, name="ears", daemon=True)
         self._thread.start()
 
     @property
     def lag_s(self) -> float:
-        """How long audio has been waiting to be heard, lately."""
-        return self._lag_s
-
-    def waited(self, seconds: float) -> None:
-        """For hearings."""
-        if seconds > self._longest_wait_s:
-            self._longest_wait_s = seconds
+        """How long streams wait to be visited, lately."""
+        return self._lag_s if time.monotonic() - self._round_at < _LATELY_S else 0.0
 
     def visit(self, hearing: Hearing, *, soon: bool) -> None:
         if hearing.queued and not soon:
             return  # what was put is there when its turn comes
+        if not hearing.queued:
+            hearing.queued_at = time.monotonic()
         hearing.queued = True
         with self._changed:
             (self._soon if soon else self._waiting).append(hearing)
@@ -324,7 +322,7 @@ class Ears:
         while (batch := self._next(next_round)) is not None:
             hearings, is_round = batch
             began = time.monotonic()
-            self._longest_wait_s = 0.0
+            oldest = min(hearing.queued_at for hearing in hearings)
             again = [hearing for hearing in hearings if hearing.visit()]
             for hearing in again:
                 self.visit(hearing, soon=False)
@@ -333,7 +331,8 @@ class Ears:
                 next_round = ended + min(max(_PAUSE_S, ended - began), _LONGEST_PAUSE_S)
                 if again:  # behind: there is no time for pauses
                     next_round = ended
-                self._lag_s += 0.2 * (self._longest_wait_s - self._lag_s)
+                self._lag_s += 0.2 * (ended - oldest - self._lag_s)
+                self._round_at = ended
                 self.metrics.stream_lag(self._lag_s)
 
     def _next(self, next_round: float) -> tuple[list[Hearing], bool] | None:

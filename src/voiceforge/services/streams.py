@@ -58,7 +58,7 @@ _ENCODED_BYTES_PER_S = 16_000
 """What a second of encoded audio counts as: 128 kbit/s is more than speech needs."""
 _ENCODED_PIECE_BYTES = 64 * 1024
 """As much as the largest packet of Opus, which must stay whole."""
-_BEHIND_RETRY_S = 5.0
+_FULL_RETRY_S = 5.0
 
 _log = Logger(__name__)
 
@@ -226,13 +226,11 @@ class Streams:
         if retry_after_s is not None:
             raise Overloaded("there are as many streams as may be", retry_after_s=retry_after_s)
         if sum(own == tenant for _, own in alive) >= self._limits.max_sessions_per_tenant:
-            raise Overloaded("there are as many streams of this key as may be", retry_after_s=_BEHIND_RETRY_S)
+            raise Overloaded("there are as many streams of this key as may be", retry_after_s=_FULL_RETRY_S)
         if self._ears is not None and self._desk is not None:
             lag_s = max(self._ears.lag_s, self._desk.lag_s)
             if lag_s > self._limits.max_lag_s:
-                raise Overloaded(
-                    "the streams there are wait too long already", retry_after_s=lag_s + _BEHIND_RETRY_S
-                )
+                raise Overloaded("the streams there are wait too long already", retry_after_s=max(1.0, lag_s))
 
     async def _open(self, request: StreamRequest, model_id: str) -> Stream:
         loop = asyncio.get_running_loop()
