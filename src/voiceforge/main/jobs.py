@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from voiceforge.api.deepgram_compat import callbacks as deepgram
 from voiceforge.errors import DependencyMissing, VoiceForgeError
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
@@ -16,7 +17,7 @@ from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import check_url, url_fetcher
 from voiceforge.main.database import open_database
-from voiceforge.main.request_settings import temp_dir
+from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.main.settings_jobs import JOBS_AT_ONCE
 from voiceforge.services.batches import Batches
@@ -217,6 +218,11 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         metrics=services.metrics,
         rules=DeliveryRules(settings.webhooks.timeout_s + _SLACK_S, settings.webhooks.per_host),
         callback_secret=secret.get_secret_value() if secret is not None else None,
+        shapes={
+            deepgram.SURFACE: deepgram.DeepgramCallbacks(
+                transcribe_defaults(settings), lambda model: services.models.get(model).family
+            )
+        },
     )
     count = settings.webhooks.workers
     senders = WebhookWorkers(delivery, bell, count=count) if count else None

@@ -83,7 +83,8 @@ _MOST_LISTED = 101
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What is to be transcribed, and how. metadata: the caller's own, given back as it came."""
+    """What is to be transcribed, and how. metadata: the caller's own, given back as it came. callback_shape:
+    of a callback in a surface's own words: its `surface`, and what that will need of what was `asked`."""
 
     source: Source
     options: TranscribeOptions
@@ -93,6 +94,7 @@ class JobRequest:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     filename: str | None = None
     callback_url: str | None = None
+    callback_shape: Mapping[str, Any] | None = None
     idempotency_key: str | None = None
     retention: Retention | None = None
     batch_id: str | None = None
@@ -241,6 +243,7 @@ class Jobs:
             url=url,
             filename=request.filename,
             callback_url=request.callback_url,
+            callback_shape=request.callback_shape,
             batch_id=request.batch_id,
             idempotency_key=request.idempotency_key,
             request_digest=digest.hexdigest() if request.idempotency_key is not None else None,

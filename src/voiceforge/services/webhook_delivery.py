@@ -9,15 +9,17 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voiceforge.errors import Unavailable, VoiceForgeError
-from voiceforge.infra.db import deliveries, webhooks
-from voiceforge.infra.db.records import DeliveryAttempt, DeliveryClaim, DeliveryStatus
+from voiceforge.infra.db import deliveries, recordings, results, transcriptions, webhooks
+from voiceforge.infra.db.records import DeliveryAttempt, DeliveryClaim, DeliveryStatus, JobError, JobStatus
 from voiceforge.infra.jobqueue.base import Lane, Task, TaskKind
 from voiceforge.infra.webhooks.signing import signed_headers
+from voiceforge.services.callback_shapes import CallbackNews, CallbackShape, Letter
+from voiceforge.services.result_codec import ResultCodec
 from voiceforge.services.webhook_events import message
 from voiceforge.services.webhook_schedule import pause_s
 from voiceforge.telemetry.logger import Logger
@@ -48,9 +50,19 @@ class DeliveryRules:
     per_host: int = 4
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """retry_after_s: what the receiver asks for. shape: by whose rules it was sent; None: by ours."""
+
+    attempt: DeliveryAttempt
+    retry_after_s: float | None = None
+    shape: CallbackShape | None = None
+
+
 class WebhookDelivery:
     """Args:
     callback_secret: signs callbacks in place of each tenant's own.
+    shapes: of the surfaces whose callbacks are in their own words, by name.
     clock: Unix seconds. chance: in [0, 1), spreads the attempts.
     """
 
@@ -64,6 +76,7 @@ class WebhookDelivery:
         metrics: Metrics,
         rules: DeliveryRules = DeliveryRules(),  # frozen
         callback_secret: str | None = None,
+        shapes: Mapping[str, CallbackShape] | None = None,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -74,6 +87,8 @@ class WebhookDelivery:
         self._metrics = metrics
         self._rules = rules
         self._callback_secret = callback_secret
+        self._shapes = shapes or {}
+        self._codec = ResultCodec()
         self._clock = clock
         self._chance = chance
         self._under_way: Counter[str] = Counter()
@@ -133,10 +148,10 @@ class WebhookDelivery:
         """Ends with it written as delivered, failed or put off, or with it left to whom takes it next."""
         try:
             if claim.webhook.enabled:
-                attempt, retry_after_s = await self._try(claim)
+                tried = await self._try(claim)
             else:
-                attempt, retry_after_s = DeliveryAttempt(self._clock(), None, _DISABLED, None), None
-            await self._write(claim, attempt, retry_after_s)
+                tried = _Tried(DeliveryAttempt(self._clock(), None, _DISABLED, None))
+            await self._write(claim, tried.attempt, self._wait_s(claim, tried))
         except asyncio.CancelledError:  # the process is on its way out
             with contextlib.suppress(Unavailable):
                 async with self._database.transaction() as connection:
@@ -180,15 +195,14 @@ class WebhookDelivery:
     def _busy_hosts(self) -> Collection[str]:
         return [host for host, count in self._under_way.items() if count >= self._rules.per_host]
 
-    async def _try(self, claim: DeliveryClaim) -> tuple[DeliveryAttempt, float | None]:
-        """What came of it, and how long the receiver asks us to wait."""
+    async def _try(self, claim: DeliveryClaim) -> _Tried:
         now = self._clock()
-        body = message(claim.event)
-        headers = signed_headers(claim.event.id, int(now), body, self._secrets(claim, now))
         began = time.monotonic()
-        status = retry_after_s = None
+        status = retry_after_s = shape = None
         try:
-            receipt = await self._sender.send(claim.delivery.url, headers, body)
+            letter, shape = await self._letter(claim)
+            headers = signed_headers(claim.event.id, int(now), letter.body, self._secrets(claim, now))
+            receipt = await self._sender.send(claim.delivery.url, headers, letter.body, method=letter.method)
             status, retry_after_s = receipt.status, receipt.retry_after_s
             error = None if 200 <= status < 300 else "refused"
         except VoiceForgeError as failure:
@@ -197,20 +211,55 @@ class WebhookDelivery:
             _log.exception("a delivery stumbled", delivery=claim.delivery.id)
             error = "internal_error"
         took_s = round(time.monotonic() - began, 3)
-        return DeliveryAttempt(now, status, error, took_s), retry_after_s
+        return _Tried(DeliveryAttempt(now, status, error, took_s), retry_after_s, shape)
+
+    async def _letter(self, claim: DeliveryClaim) -> tuple[Letter, CallbackShape | None]:
+        """Our own message, or for a callback in a surface's words that, with the surface's rules."""
+        event = claim.event
+        if claim.webhook.url is not None or event.transcription_id is None:
+            return Letter(message(event)), None
+        async with self._database.reading() as connection:
+            job = await transcriptions.get(connection, event.tenant, event.transcription_id)
+            asked = None if job is None else job.callback_shape
+            shape = None if asked is None else self._shapes.get(asked["surface"])
+            if job is None or asked is None or shape is None:
+                return Letter(message(event)), None
+            completed = event.type == f"transcription.{JobStatus.COMPLETED}"
+            data = await results.get(connection, job.tenant, job.id) if completed else None
+            recording = None
+            if job.recording_id is not None:
+                recording = await recordings.get(connection, job.tenant, job.recording_id)
+        failure = event.data.get("error")
+        transcript = None if data is None else await asyncio.to_thread(self._codec.unpack, job.id, data)
+        news = CallbackNews(
+            job=job,
+            asked=asked["asked"],
+            transcript=transcript,
+            error=None if failure is None else JobError(**failure),
+            sha256=None if recording is None else recording.sha256,
+        )
+        return await asyncio.to_thread(shape.letter, news), shape
+
+    def _wait_s(self, claim: DeliveryClaim, tried: _Tried) -> float | None:
+        """Until the next attempt; None: there is none."""
+        attempt, attempts = tried.attempt, claim.delivery.attempts
+        if attempt.error is None or attempt.error == _DISABLED or attempt.status == _GONE:
+            return None
+        if tried.shape is not None:
+            return tried.shape.pause_s(attempts)
+        return pause_s(attempts, self._chance(), tried.retry_after_s)
 
     def _secrets(self, claim: DeliveryClaim, now: float) -> list[str]:
         if claim.webhook.url is None and self._callback_secret is not None:
             return [self._callback_secret]
         return [one.secret for one in claim.webhook.secrets if one.until is None or one.until > now]
 
-    async def _write(
-        self, claim: DeliveryClaim, attempt: DeliveryAttempt, retry_after_s: float | None
-    ) -> None:
-        """For as long as it is ours. Where the database does not take it, it is sent once more."""
-        wait_s = None
-        if attempt.error is not None and attempt.error != _DISABLED and attempt.status != _GONE:
-            wait_s = pause_s(claim.delivery.attempts, self._chance(), retry_after_s)
+    async def _write(self, claim: DeliveryClaim, attempt: DeliveryAttempt, wait_s: float | None) -> None:
+        """For as long as it is ours. Where the database does not take it, it is sent once more.
+
+        Args:
+            wait_s: until it is tried again; None: it is over.
+        """
         while True:
             try:
                 async with self._database.transaction() as connection:

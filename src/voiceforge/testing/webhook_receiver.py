@@ -14,6 +14,7 @@ class Message:
     """headers: with lower-case names."""
 
     path: str
+    method: str
     headers: Mapping[str, str]
     body: bytes
 
@@ -63,11 +64,12 @@ class WebhookReceiver:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             first, *lines = head.strip().split("\r\n")
+            method, path, _ = first.split(" ")
             pairs = (line.split(": ", 1) for line in lines)
             headers = {name.lower(): value for name, value in pairs}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             async with self._arrival:
-                self.received.append(Message(first.split(" ")[1], headers, body))
+                self.received.append(Message(path, method, headers, body))
                 answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
                 self._arrival.notify_all()
             await self._reply(answer, writer)

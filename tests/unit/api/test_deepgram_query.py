@@ -78,7 +78,6 @@ def test_unknown_keys_are_ignored():
     [
         ("diarize", "true"),
         ("diarize_model", "latest"),
-        ("callback", "https://example.com/hook"),
         ("summarize", "v2"),
         ("summarize", "True"),
         ("redact", "pci"),
@@ -96,6 +95,13 @@ async def test_what_is_lacking_is_refused_before_the_recording_is_read(client, s
     assert reply.json()["err_code"] == "Bad Request"
     assert reply.json()["err_msg"].startswith(f"{name}: ")
     assert scripted.requests == []
+
+
+async def test_callbacks_need_a_process_that_takes_jobs(client, scripted):
+    reply = await ask(client, ("callback", "https://example.com/hook"))
+    assert reply.status_code == 400
+    assert "callback" in reply.json()["err_msg"]
+    assert scripted.uploads == []
 
 
 @pytest.mark.parametrize("name", ["diarize", "redact", "summarize", "topics", "diarize_model"])

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from voiceforge.api.deepgram_compat import schemas
+from voiceforge.api.deepgram_compat.callbacks import callback_request
 from voiceforge.api.deepgram_compat.convert import Answered, listen_document
 from voiceforge.api.deepgram_compat.errors import PATH
 from voiceforge.api.deepgram_compat.wishes import Wish, listen_wish
@@ -23,6 +24,7 @@ from voiceforge.api.http.request_id import request_id_of
 from voiceforge.api.http.uploads import Uploads
 from voiceforge.errors import InvalidRequest
 from voiceforge.services.container import Services
+from voiceforge.services.jobs import JobRequest
 from voiceforge.services.recordings import AudioBytes, AudioFile, Source, UrlSource, file_digest
 from voiceforge.services.transcriptions import TranscribeRequest
 from voiceforge.speech.transcript import Transcript
@@ -59,15 +61,29 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         )
         return listen_document(transcript, wish, answered).model_dump_json(exclude_none=True)
 
+    async def accepted(job: JobRequest) -> Response:
+        assert services.jobs is not None
+        await services.jobs.submit(job)
+        told = schemas.AcceptedOut(request_id=str(job.metadata["deepgram_request_id"]))
+        return Response(told.model_dump_json(), media_type="application/json")
+
     @routes.post(PATH, **_documented())
     async def listen(request: Request) -> Response:
-        """Transcribe a recording."""
+        """Transcribe a recording; with `callback`, in its own time."""
         fields = Fields(request.query_params.multi_items())
         query = parse(schemas.ListenQuery, fields.as_input(schemas.ListenQuery))
         wish = listen_wish(query, config.defaults)
+        if query.callback is not None and services.jobs is None:
+            raise InvalidRequest("this process takes no callbacks", field="callback")
         model = services.transcriptions.check(wish.model, wish.options)  # before gigabytes arrive for it
+        source = await receive(request)
+        if query.callback is not None:
+            pairs = request.query_params.multi_items()
+            return await accepted(
+                callback_request(query, pairs, wish, source, model, request_id_of(request.scope))
+            )
         work = TranscribeRequest(
-            source=await receive(request),
+            source=source,
             options=wish.options,
             model=model,
             cache=wanted_cache_use(request),
@@ -86,7 +102,10 @@ def _documented() -> dict[str, Any]:
     return {
         "response_class": Response,
         "responses": {
-            200: {"model": schemas.ListenOut, "description": "The transcript."},
+            200: {
+                "model": schemas.ListenOut | schemas.AcceptedOut,
+                "description": "The transcript; with `callback`, the id under which it will be sent.",
+            },
             400: {**failure, "description": "The query or the recording is wrong, or asks what is not here."},
             401: {**failure, "description": "The API key is missing or wrong."},
             413: {**failure, "description": "The upload is too large."},

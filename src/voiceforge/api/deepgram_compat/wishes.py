@@ -22,7 +22,6 @@ RAW: dict[str, RawEncoding] = {
 _CONTAINED = ("flac", "opus", "ogg-opus", "amr-nb", "amr-wb", "speex")
 _OFF = frozenset({"false", "0", "no", "off", "none", "null"})
 _REFUSED = {
-    "callback": "this server answers the request itself",
     "diarize": "there is no speaker diarization on this server",
     "diarize_model": "there is no speaker diarization on this server",
     "redact": "this server does not redact; the text would come back whole",

@@ -77,6 +77,7 @@ class NewJob:
     url: str | None = None
     filename: str | None = None
     callback_url: str | None = None
+    callback_shape: Mapping[str, Any] | None = None
     batch_id: str | None = None
     batch_index: int | None = None
     idempotency_key: str | None = None
@@ -103,6 +104,7 @@ class Job:
     recording_id: str | None
     url: str | None
     callback_url: str | None
+    callback_shape: Mapping[str, Any] | None
     batch_id: str | None
     batch_index: int | None
     idempotency_key: str | None

@@ -94,6 +94,8 @@ transcriptions = Table(
     Column("recording_id", ID, ForeignKey("recordings.id")),
     Column("url", Text),
     Column("callback_url", Text),
+    # Of a callback in a surface's own words: {"surface", "asked"}, for that surface to read.
+    Column("callback_shape", DOCUMENT),
     Column("batch_id", ID, ForeignKey("batches.id")),
     Column("batch_index", Integer),
     Column("idempotency_key", String(255)),

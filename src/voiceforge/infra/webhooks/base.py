@@ -24,8 +24,10 @@ class WebhookSender(Protocol):
         """
         ...
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
-        """POST once; redirects are not followed, and the content of the answer is not looked at.
+    async def send(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, method: str = "POST"
+    ) -> Receipt:
+        """Send once; redirects are not followed, and the content of the answer is not looked at.
 
         Raises:
             UrlRefused: likewise, as its name stands now.

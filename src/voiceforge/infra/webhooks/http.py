@@ -58,18 +58,20 @@ class HttpWebhookSender:
             async with asyncio.timeout(_LOOK_UP_S):
                 await self._backend.addresses(parsed.host, port)
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
+    async def send(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, method: str = "POST"
+    ) -> Receipt:
         parsed = check_url(url)
         try:
             async with asyncio.timeout(self._timeout_s) as limit:
-                return await self._post(parsed, headers, body, limit)
+                return await self._send(method, parsed, headers, body, limit)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"{parsed.host} did not answer within {self._timeout_s:g} seconds", field="url"
             ) from error
 
-    async def _post(
-        self, url: httpx.URL, headers: Mapping[str, str], body: bytes, limit: asyncio.Timeout
+    async def _send(
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], body: bytes, limit: asyncio.Timeout
     ) -> Receipt:
         context = await self._tls() if url.scheme == "https" else None
         core_url = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
@@ -84,7 +86,7 @@ class HttpWebhookSender:
         with failures_told(url.host):
             async with (
                 httpcore.AsyncConnectionPool(ssl_context=context, network_backend=self._backend) as pool,
-                pool.stream("POST", core_url, headers=sent, content=body) as response,
+                pool.stream(method, core_url, headers=sent, content=body) as response,
             ):
                 receipt = Receipt(response.status, _retry_after_s(response))
                 limit.reschedule(None)

@@ -113,6 +113,7 @@ def upgrade() -> None:
         sa.Column("recording_id", sa.String(length=40), nullable=True),
         sa.Column("url", sa.Text(), nullable=True),
         sa.Column("callback_url", sa.Text(), nullable=True),
+        sa.Column("callback_shape", DOCUMENT, nullable=True),
         sa.Column("batch_id", sa.String(length=40), nullable=True),
         sa.Column("batch_index", sa.Integer(), nullable=True),
         sa.Column("idempotency_key", sa.String(length=255), nullable=True),
