@@ -1,7 +1,8 @@
 """Word error rate of the embedded engine over the English clips of a manifest whose text is known.
 
-Variants: our pipeline with windows of different lengths, and the model's own library with its own VAD
-(slow: 10 s of audio per second). Whisper's English normaliser; every clip by itself.
+Variants: our pipeline with windows of different lengths, live streams with different endpoints, and the
+model's own library with its own VAD (slow: 10 s of audio per second). Whisper's English normaliser; every
+clip by itself.
 
 Without a manifest there is nothing to score: the wheel's clips come without text.
 """
@@ -18,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from figures import Bound, Report, parser, row, significant
-from in_process import EMBEDDED_MODEL, embedded_model_folder, transcribe_file
+from in_process import EMBEDDED_MODEL, embedded_model_folder, stream_text, transcribe_file
 from recordings import english_clips, samples_of
 
 from voiceforge.errors import VoiceForgeError
@@ -26,11 +27,12 @@ from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from voiceforge.speech.engines.base import Capabilities, DecodeOptions, Hypothesis, Wanted, always_wanted
 from voiceforge.speech.engines.batcher import Batcher
 from voiceforge.speech.engines.moonshine_ort import MoonshineOrt
-from voiceforge.speech.options import TranscribeOptions
+from voiceforge.speech.options import StreamOptions, TranscribeOptions
 from voiceforge.speech.pipeline.listen import LocalListener
 from voiceforge.speech.training.evaluation import ErrorCounts, Scorer
 from voiceforge.speech.training.manifest import ManifestEntry
 from voiceforge.speech.transcript.types import ModelRef
+from voiceforge.speech.vad.silero import SileroModel
 
 _WINDOWS_S = (12.0, 16.0, 20.0, 29.0)
 _JOINED_KINDS = frozenset({"conversation", "long"})
@@ -44,6 +46,15 @@ def main() -> None:
     made.add_argument("--windows", nargs="+", type=float, default=_WINDOWS_S, metavar="SECONDS")
     made.add_argument("--kinds", nargs="+", metavar="KIND", help="only clips of these kinds")
     made.add_argument("--limit", type=int, help="only the first so many clips")
+    made.add_argument(
+        "--endpointing",
+        nargs="+",
+        type=int,
+        default=(),
+        metavar="MS",
+        help="live streams too",
+    )
+    made.add_argument("--interims", action="store_true", help="of live streams: five times as long")
     made.add_argument("--library", action="store_true", help="the model's own library too")
     made.add_argument("--threads", type=int, default=2, help="clips at a time (default %(default)s)")
     args = made.parse_args()
@@ -63,9 +74,14 @@ def _compare(args: Namespace, clips: Sequence[ManifestEntry]) -> None:
     for window_s in sorted({default_s, *args.windows}):
         name = f"{window_s:g} s"
         found[name] = _score(name, clips, _ours(_Framed(engine, window_s)), args.threads)
+    for endpointing_ms in args.endpointing:
+        wish = StreamOptions(endpointing_ms=endpointing_ms, interim=args.interims, words=False)
+        name = _live_name(endpointing_ms)
+        found[name] = _score(name, clips, _live(engine, wish), args.threads)
     if args.library:
         found["library"] = _score("library", clips, _library(), 1)
 
+    live = set(map(_live_name, args.endpointing))
     report = Report("accuracy", details={"clips": len(clips), "variants": found})
     told = f"library {significant(found['library']['wer_percent'])} %" if args.library else "–"
     chosen = found[f"{default_s:g} s"]
@@ -79,7 +95,7 @@ def _compare(args: Namespace, clips: Sequence[ManifestEntry]) -> None:
         )
     )
     report.rows += [
-        row(f"… windows of up to {name}", scores["wer_percent"], "%")
+        row(f"… {name if name in live else f'windows of up to {name}'}", scores["wer_percent"], "%")
         for name, scores in found.items()
         if name not in ("library", f"{default_s:g} s")
     ]
@@ -156,6 +172,15 @@ def _worst(counts: Sequence[tuple[ManifestEntry, ErrorCounts]]) -> list[dict[str
 def _ours(engine: _Framed) -> Recognise:
     batcher, listener = Batcher(engine), LocalListener()
     return lambda clip: transcribe_file(clip.audio, batcher, listener, TranscribeOptions(raw=clip.raw)).text
+
+
+def _live_name(endpointing_ms: int) -> str:
+    return f"live, endpoint after {endpointing_ms} ms"
+
+
+def _live(engine: MoonshineOrt, options: StreamOptions) -> Recognise:
+    batcher, vad = Batcher(engine), SileroModel()
+    return lambda clip: stream_text(samples_of(clip.audio, clip), batcher, vad, options)
 
 
 def _library() -> Recognise:

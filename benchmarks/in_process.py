@@ -11,15 +11,20 @@ from numpy.typing import NDArray
 from voiceforge.speech.audio.level import lifted
 from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.batcher import Batcher
-from voiceforge.speech.options import RawFormat, TranscribeOptions, VadOptions
+from voiceforge.speech.engines.tickets import Priority
+from voiceforge.speech.options import RawFormat, StreamOptions, TranscribeOptions, VadOptions
 from voiceforge.speech.pipeline.batch import transcribe
 from voiceforge.speech.pipeline.channel import ChannelFeed
 from voiceforge.speech.pipeline.listen import Listener, listen_options
+from voiceforge.speech.pipeline.recogniser import DecodeResult, DecodeWanted
+from voiceforge.speech.pipeline.stream import GatedRecogniser
+from voiceforge.speech.pipeline.stream_final import settle_wish
 from voiceforge.speech.pipeline.windows import PackingRule
 from voiceforge.speech.transcript.events import Finished
 from voiceforge.speech.transcript.types import Transcript
 from voiceforge.speech.vad.regions import RegionDetector
 from voiceforge.speech.vad.silero import SileroModel, SpeechProbabilities
+from voiceforge.testing.scripted_stream import Driver
 
 Samples = NDArray[np.float32]
 
@@ -60,6 +65,27 @@ def _transcribe(
     finally:
         ticket.close()
     raise AssertionError("the pipeline ended without a transcript")
+
+
+def stream_text(
+    samples: Samples, batcher: Batcher, vad: SileroModel, options: StreamOptions, *, piece_ms: int = 100
+) -> str:
+    """The finals of a live stream of these samples, every wish answered before the next piece comes."""
+    ticket = batcher.open(Priority.LIVE)
+
+    def decode(wanted: DecodeWanted) -> DecodeResult:
+        heard = ticket.submit(wanted.audio.samples, wanted.plan.decode).result()
+        return heard if wanted.purpose == "interim" else settle_wish(wanted, heard, ticket, None)
+
+    recogniser = GatedRecogniser(options, ticket.capabilities, (), SpeechProbabilities(vad))
+    driver = Driver(recogniser, decode)
+    piece = piece_ms * SAMPLE_RATE_HZ // 1000
+    try:
+        driver.push(samples, [piece] * (len(samples) // piece))
+        driver.close()
+    finally:
+        ticket.close()
+    return driver.text
 
 
 def windows_of(samples: Samples, best_window_s: float) -> list[Samples]:
