@@ -12,8 +12,8 @@ from traffic import QUANTILES, Run, quantile
 from watches import TreeSample
 
 # Paul Tol's "bright" scheme: distinct for colour-blind readers and in print.
-_BLUE, _RED, _GREEN, _YELLOW = "#4477AA", "#EE6677", "#228833", "#CCBB44"
-_COLOURS = {"p50": _BLUE, "p95": _YELLOW, "p99": _RED}
+BLUE, RED, GREEN, YELLOW = "#4477AA", "#EE6677", "#228833", "#CCBB44"
+_COLOURS = {"p50": BLUE, "p95": YELLOW, "p99": RED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Step:
 
 def draw_steps(title: str, steps: Sequence[Step], memory: Sequence[TreeSample], path: Path) -> None:
     """Latency and throughput of each step, and the server's memory and CPU over time."""
-    figure = _figure(title)
+    figure = new_figure(title)
     (latency, speed), (mem, health) = figure.subplots(2, 2)
     places = range(len(steps))
     names = [step.name for step in steps]
@@ -37,14 +37,14 @@ def draw_steps(title: str, steps: Sequence[Step], memory: Sequence[TreeSample], 
         latency.plot(places, values, "o-", color=colour, label=name)
     latency.set_yscale("log")
     latency.legend(frameon=False, fontsize=8)
-    _axes(latency, "Latency of a request", "seconds")
-    speed.bar(places, [step.run.audio_s_per_s for step in steps], color=_GREEN)
+    dress(latency, "Latency of a request", "seconds")
+    speed.bar(places, [step.run.audio_s_per_s for step in steps], color=GREEN)
     for place, step in zip(places, steps, strict=True):
         failed = sum(step.run.failures.values())
         told = f"{step.run.audio_s_per_s:.0f}" + (f"\n{failed} failed" if failed else "")
         speed.annotate(told, (place, step.run.audio_s_per_s), ha="center", va="bottom", fontsize=8)
     speed.margins(y=0.2)
-    _axes(speed, "Throughput", "audio seconds per second")
+    dress(speed, "Throughput", "audio seconds per second")
     for axes in (latency, speed):
         axes.set_xticks(places, names, rotation=30, ha="right", fontsize=8)
     _draw_memory(mem, memory, [(step.began_s, step.name) for step in steps])
@@ -54,28 +54,28 @@ def draw_steps(title: str, steps: Sequence[Step], memory: Sequence[TreeSample], 
     health.set_yscale("log")
     health.legend(frameon=False, fontsize=8)
     health.set_xticks(places, names, rotation=30, ha="right", fontsize=8)
-    _axes(health, "/health meanwhile", "milliseconds")
-    _save(figure, path)
+    dress(health, "/health meanwhile", "milliseconds")
+    save(figure, path)
 
 
 def draw_soak(title: str, run: Run, memory: Sequence[TreeSample], settled_s: float, path: Path) -> None:
     """Every request's latency, and the memory, over time; the grey part does not count."""
-    figure = _figure(title)
+    figure = new_figure(title)
     latency, mem = figure.subplots(2, 1, sharex=True)
     done = sorted(run.answered, key=lambda outcome: outcome.due_s)
     minutes = [outcome.due_s / 60 for outcome in done]
-    latency.plot(minutes, [outcome.latency_s for outcome in done], ".", color=_BLUE, ms=2, alpha=0.4)
+    latency.plot(minutes, [outcome.latency_s for outcome in done], ".", color=BLUE, ms=2, alpha=0.4)
     for name, colour in _COLOURS.items():
         points = per_minute(run, QUANTILES[name])
         latency.plot([x for x, _ in points], [y for _, y in points], "-", color=colour, label=name)
     latency.set_yscale("log")
     latency.legend(frameon=False, fontsize=8)
-    _axes(latency, "Latency of a request, and of each minute", "seconds")
+    dress(latency, "Latency of a request, and of each minute", "seconds")
     _draw_memory(mem, memory, [])
     mem.set_xlabel("minutes")
     for axes in (latency, mem):
         axes.axvspan(0, settled_s / 60, color="0.9")
-    _save(figure, path)
+    save(figure, path)
 
 
 def per_minute(run: Run, share: float) -> list[tuple[float, float]]:
@@ -91,14 +91,14 @@ def per_minute(run: Run, share: float) -> list[tuple[float, float]]:
 
 def _draw_memory(axes: Any, memory: Sequence[TreeSample], marks: Sequence[tuple[float, str]]) -> None:
     minutes = [sample.at_s / 60 for sample in memory]
-    axes.plot(minutes, [sample.rss_mb for sample in memory], color=_YELLOW, label="resident")
-    axes.plot(minutes, [sample.pss_mb for sample in memory], color=_BLUE, label="shared parts once")
+    axes.plot(minutes, [sample.rss_mb for sample in memory], color=YELLOW, label="resident")
+    axes.plot(minutes, [sample.pss_mb for sample in memory], color=BLUE, label="shared parts once")
     axes.set_ylim(bottom=0)
     for at_s, name in marks:
         axes.axvline(at_s / 60, color="0.8", lw=0.8, zorder=0)
         axes.annotate(name, (at_s / 60, 0), rotation=90, fontsize=7, va="bottom", color="0.4")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    _axes(axes, "Memory of all processes of the server", "MB")
+    dress(axes, "Memory of all processes of the server", "MB")
     axes.set_xlabel("minutes")
 
 
@@ -107,7 +107,7 @@ def _probes_ms(probes: Sequence[Probe], share: float) -> float:
     return 1000 * value if value is not None else float("nan")
 
 
-def _figure(title: str) -> Any:
+def new_figure(title: str) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -118,7 +118,7 @@ def _figure(title: str) -> Any:
     return figure
 
 
-def _axes(axes: Any, title: str, unit: str) -> None:
+def dress(axes: Any, title: str, unit: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
@@ -127,6 +127,6 @@ def _axes(axes: Any, title: str, unit: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

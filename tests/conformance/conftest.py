@@ -14,6 +14,7 @@ from voiceforge.main.build import build, keep_audio_host
 from voiceforge.main.http_server import http_config
 from voiceforge.main.settings import Settings
 from voiceforge.main.settings_recognition import ModelSettings
+from voiceforge.main.settings_streams import StreamSettings
 from voiceforge.testing.live_server import live_server
 from voiceforge.testing.scripted_services import ScriptedTranscriptions, scripted_services
 
@@ -45,6 +46,7 @@ def door(tmp_path_factory: pytest.TempPathFactory, whisper_folder: Path) -> Iter
         data_dir=tmp_path_factory.mktemp("data"),
         api_key=KEY,
         models=ModelSettings(offline=True, aliases={"tiny-whisper": str(whisper_folder)}),
+        streams=StreamSettings(max_lag_s=120),  # whatever else this machine does
     )
     config = http_config(settings, "1.2.3")
     config.temp_dir.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,12 @@ def test_every_command_and_option_is_documented(path: tuple[str, ...], command: 
 
 
 def test_the_documented_options_exist() -> None:
-    known = {name for _, command in ALL_COMMANDS for option in command.params for name in option.opts}
+    known = {
+        name
+        for _, command in ALL_COMMANDS
+        for option in command.params
+        for name in (*option.opts, *option.secondary_opts)
+    }
     known |= {name for option in root.params for name in option.opts} | {"--help"}
     foreign = {"--json", "--data-binary"}  # curl's
     written = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page("cli.md")))

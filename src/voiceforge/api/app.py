@@ -23,10 +23,12 @@ from voiceforge.api.http.observe import Observe
 from voiceforge.api.http.request_id import RequestIds
 from voiceforge.api.http.sockets import open_socket
 from voiceforge.api.http.temp_files import TempFiles
-from voiceforge.api.native import batches, jobs, system, tus, webhooks
+from voiceforge.api.native import asyncapi, batches, jobs, system, tus, webhooks
 from voiceforge.api.native import models as native_models
 from voiceforge.api.native import routes as native
 from voiceforge.api.native.errors import NativeErrors
+from voiceforge.api.native.stream import StreamDoor
+from voiceforge.api.native.stream_schemas import STREAM_PATH
 from voiceforge.api.native.tus_headers import TusFrame
 from voiceforge.api.openai_compat import models as openai_models
 from voiceforge.api.openai_compat import routes as openai
@@ -68,6 +70,10 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         app.include_router(batches.router(services.batches, services.transcriptions, config))
     if services.webhooks is not None:
         app.include_router(webhooks.router(services.webhooks, config))
+    if services.streams is not None:
+        door = StreamDoor(services.streams, services.transcriptions, config.stream_resume_s)
+        open_socket(app, STREAM_PATH, door.serve)
+        app.include_router(asyncapi.router(config.version))
     app.include_router(native_models.router(services))
     app.include_router(tus.router(services))
     app.include_router(system.router(services, config))

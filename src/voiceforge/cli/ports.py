@@ -23,11 +23,13 @@ class Choices:
     config: the TOML file named there; None: the usual places.
     overrides: settings by dotted name; None values count as not given.
     quiet: only errors are logged.
+    live: live streams are wanted.
     """
 
     config: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     quiet: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,11 @@ from voiceforge.cli.ports import Ports
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "transcribe": "voiceforge.cli.transcribe",
+        "listen": "voiceforge.cli.listen",
         "serve": "voiceforge.cli.serve",
         "worker": "voiceforge.cli.worker",
         "jobs": "voiceforge.cli.jobs",
+        "stream": "voiceforge.cli.stream",
         "models": "voiceforge.cli.models",
         "doctor": "voiceforge.cli.doctor",
         "bench": "voiceforge.cli.bench",

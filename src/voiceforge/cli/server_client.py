@@ -196,12 +196,17 @@ def _opened(path: Path) -> Any:
 
 
 def _error_in(reply: httpx.Response) -> VoiceForgeError:
+    return error_in(reply.content, reply.status_code)
+
+
+def error_in(body: bytes, status: int) -> VoiceForgeError:
+    """What a server said in a reply that tells an error."""
     try:
-        told = reply.json()["error"]
+        told = json.loads(body)["error"]
         kind = _OURS.get(told["code"]) or _KINDS.get(told["kind"]) or VoiceForgeError
         return kind(str(told["message"]), field=told["field"], choices=[str(one) for one in told["choices"]])
     except (ValueError, KeyError, TypeError):
-        return VoiceForgeError(f"the server answered {reply.status_code}, which is not VoiceForge's way")
+        return VoiceForgeError(f"the server answered {status}, which is not VoiceForge's way")
 
 
 def _json(reply: httpx.Response) -> dict[str, Any]:

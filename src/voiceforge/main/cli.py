@@ -61,11 +61,13 @@ def _workshop(choices: Choices) -> Iterator[Workshop]:
     loaded = _load(choices)
     _log_for_a_terminal(loaded, choices.quiet)
     settings = loaded.settings
-    services = build(settings, version=_version(), any_folder=True)
+    services = build(settings, version=_version(), any_folder=True, live=choices.live)
     quick_start.settled()
     try:
         yield Workshop(services, transcribe_defaults(settings), temp_dir(settings))
     finally:
+        if services.streams is not None:
+            services.streams.close()
         services.engines.close(grace_s=0.0)
         services.transcriptions.close()
 

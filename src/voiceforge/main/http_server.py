@@ -61,6 +61,7 @@ def http_config(settings: Settings, version: str) -> HttpConfig:
         features=HttpFeatures(
             features.openai_api, features.deepgram_api, features.url_input, features.metrics
         ),
+        stream_resume_s=settings.streams.grace_s,
     )
 
 

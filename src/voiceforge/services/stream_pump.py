@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -93,7 +94,7 @@ class Pump:
             self._decode(pieces)
             pieces = []
             if isinstance(order, Close):
-                self._put(Piece(self._decoder.finish(), 0.0, 0.0))
+                self._put(Piece(self._decoder.finish(), time.monotonic(), 0.0))
             self._put(order)
         self._decode(pieces)
 

@@ -71,6 +71,7 @@ class Stream:
         stream_id: str,
         token: str,
         model: ModelRef,
+        options: StreamOptions,
         limits: SessionLimits,
         check: Callable[[StreamOptions], None],
         on_over: Callable[[Stream], None],
@@ -79,6 +80,7 @@ class Stream:
         self._id = stream_id
         self._token = token
         self._model = model
+        self._options = options
         self._limits = limits
         self._check = check
         self._on_over = on_over
@@ -123,6 +125,11 @@ class Stream:
     @property
     def model(self) -> ModelRef:
         return self._model
+
+    @property
+    def options(self) -> StreamOptions:
+        """As wished for last."""
+        return self._options
 
     @property
     def channels(self) -> int:
@@ -194,6 +201,7 @@ class Stream:
         intake = self._taking()
         self._check(options)
         intake.put(Configure(options))
+        self._options = options
         self.keep_alive()
 
     async def close(self) -> None:

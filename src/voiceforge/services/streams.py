@@ -271,6 +271,7 @@ class Streams:
             stream_id=secrets.token_hex(16),
             token=secrets.token_urlsafe(24),
             model=ticket.model,
+            options=request.options,
             limits=SessionLimits(
                 idle_s=idle_s,
                 max_session_s=limits.max_session_s,

@@ -32,7 +32,7 @@ class ScriptedStream(Stream):
 
     def __init__(self, request: StreamRequest, script: Script) -> None:
         self.request = request
-        self.options = request.options
+        self._options = request.options
         self.received = bytearray()
         self.calls: list[str] = []
         self._script = script
@@ -42,6 +42,10 @@ class ScriptedStream(Stream):
     @property
     def id(self) -> str:
         return "scripted"
+
+    @property
+    def options(self) -> StreamOptions:
+        return self._options
 
     @property
     def model(self) -> ModelRef:
@@ -75,7 +79,7 @@ class ScriptedStream(Stream):
 
     async def configure(self, options: StreamOptions) -> None:
         self.calls.append("configure")
-        self.options = options
+        self._options = options
 
     async def close(self) -> None:
         if not self._closed:

@@ -29,6 +29,7 @@ class HttpConfig:
     unkept_text_s: how long the text of a job with `retention=none` can be fetched.
     ping_interval_s: a stream that has nothing to say sends a comment this often, so that no proxy
         takes it for dead.
+    stream_resume_s: a live stream whose connection was lost can be taken up again for so long.
     """
 
     temp_dir: Path
@@ -41,3 +42,4 @@ class HttpConfig:
     unkept_upload_bytes: int = 64 * 1024**2
     unkept_text_s: float = 3600.0
     ping_interval_s: float = 10.0
+    stream_resume_s: float = 30.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from voiceforge.errors import ErrorKind, VoiceForgeError
 
@@ -34,17 +35,22 @@ class NativeErrors:
         return True
 
     def body(self, error: VoiceForgeError, status: int, request_id: str) -> Mapping[str, object]:
-        return {
-            "error": {
-                "code": error.code,
-                "message": error.message,
-                "kind": error.kind.value,
-                "field": error.field,
-                "choices": list(error.choices),
-                "retryable": error.retryable,
-                "request_id": request_id,
-            }
-        }
+        return error_body(error, request_id)
 
     def headers(self, error: VoiceForgeError, status: int) -> Mapping[str, str]:
         return {}
+
+
+def error_body(error: VoiceForgeError, request_id: str) -> dict[str, Any]:
+    """An `ErrorOut`."""
+    return {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "kind": error.kind.value,
+            "field": error.field,
+            "choices": list(error.choices),
+            "retryable": error.retryable,
+            "request_id": request_id,
+        }
+    }

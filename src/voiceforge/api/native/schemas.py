@@ -16,7 +16,7 @@ PriorityName = Literal["low", "normal", "high"]
 Metadata = Annotated[dict[str, Any], BeforeValidator(json_object)]
 
 
-def _split_at_commas(value: Any) -> Any:
+def split_at_commas(value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return [term.strip() for item in value for term in item.split(",") if term.strip()]
     return value
@@ -40,7 +40,7 @@ class Options(BaseModel):
     prompt: StoredText | None = Field(
         None, description="Text that precedes the recording, to set names and style."
     )
-    keyterm: Annotated[list[StoredText], BeforeValidator(_split_at_commas)] = Field(
+    keyterm: Annotated[list[StoredText], BeforeValidator(split_at_commas)] = Field(
         [], max_length=1000, description="Names and terms to expect; repeat it, or separate with commas."
     )
     temperature: float | None = Field(None, ge=0, le=1, description="Sampling temperature.")
