@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,6 +23,7 @@ from voiceforge.api.native.job_schemas import (
 )
 from voiceforge.api.native.schemas import ErrorOut
 from voiceforge.services.jobs import JobRequest
+from voiceforge.services.old_news import OldNews
 from voiceforge.services.samples import sample_recordings
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.vad.silero import SileroModel
@@ -33,6 +35,7 @@ PATH = "/v1/transcriptions"
 BECKETT, DICKENS = sample_recordings()
 CLIP = BECKETT.read_bytes()
 WAIT_S = 30
+DAY_S = 86_400.0
 
 
 class Engine:
@@ -396,6 +399,34 @@ def test_events_bring_the_text_as_it_comes_and_go_on_where_a_client_was_cut_off(
     rest = sse(client.get(path, headers={"Last-Event-ID": stored[0][0]}).text)
     assert [(number, kind) for number, kind, _ in rest if number] == stored[1:]
     assert client.get(path, headers={"Last-Event-ID": stored[-1][0]}).status_code == 204
+
+
+def test_who_was_cut_off_long_ago_gets_the_text_anew(client, server, submit):
+    job_id = submit(DICKENS.read_bytes())["id"]
+    path = f"{PATH}/{job_id}/events"
+    queued, chunk, completed = (number for number, _, _ in sse(client.get(path).text) if number is not None)
+    whole = client.get(f"{PATH}/{job_id}").json()["segments"]
+    old = OldNews(
+        database=server.house.database,
+        events_s=DAY_S,
+        deliveries_s=DAY_S,
+        clock=lambda: time.time() + 2 * DAY_S,
+    )
+    assert server.run(old.forget()).jobs >= 1
+
+    def told(last: str | None) -> list[Told]:
+        headers = {} if last is None else {"Last-Event-ID": last}
+        return [one for one in sse(client.get(path, headers=headers).text) if one[1] != "progress"]
+
+    from_the_beginning = told(None)
+    assert [number for number, _, _ in from_the_beginning] == [queued, completed]
+    assert [number for number, _, _ in told(queued)] == [completed]
+    assert segments_told(from_the_beginning) == segments_told(told(queued)) == whole
+    anew, end = told(chunk)  # whose event is gone: nobody knows how much of the text came with it
+    assert (anew[:2], anew[2]["chunk"], anew[2]["segments"]) == ((None, "transcription.chunk"), 0, whole)
+    assert (end[:2], end[2]["segments"]) == ((completed, "transcription.completed"), [])
+    EventOut.model_validate(anew[2])
+    assert client.get(path, headers={"Last-Event-ID": completed}).status_code == 204
 
 
 def test_a_watcher_who_leaves_changes_nothing(client, submit, engine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -19,17 +20,20 @@ from voiceforge.infra.db import recordings, search_index
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import JobStatus, Recording, Retention
+from voiceforge.services.chores import OwnChores
 from voiceforge.services.jobs import JobRequest
+from voiceforge.services.leftovers import Leftovers, Removed
 from voiceforge.services.retention import Erased, Orphans, RetentionSweep
 from voiceforge.services.samples import sample_recordings
 from voiceforge.speech.engines.base import DecodeOptions, Hypothesis
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.testing.fake_engine import says_by_length
-from voiceforge.testing.job_house import JobHouse, job_house
+from voiceforge.testing.job_house import JobHouse, TestClock, job_house
 
 BECKETT, DICKENS = sample_recordings()
 ME = "default"
+
 DAY_S = 86_400.0
 
 
@@ -62,7 +66,6 @@ def sweep_of(house: JobHouse, tmp_path: Path) -> RetentionSweep:
         database=house.database,
         blobs=house.blobs,
         jobs=house.jobs,
-        temp_dir=tmp_path / "tmp",
         orphan_age_s=DAY_S,
         clock=house.clock,
     )
@@ -208,23 +211,57 @@ async def test_collects_what_belongs_to_nothing_once_it_is_old(make: Any, tmp_pa
     async with house.database.transaction() as connection:
         recording = Recording("rec_unused", ME, "0" * 64, 6, "audio/rec_unused", house.clock())
         await recordings.add(connection, recording)
-    for name in (".partial/blob-x.part", "../tmp/upload-x.part", "../tmp/job-x/fetched"):
-        path = tmp_path / "blobs" / name
-        path.parent.mkdir(exist_ok=True, parents=True)
-        path.write_bytes(b"x")
     sweep = sweep_of(house, tmp_path)
     assert await sweep.collect_orphans() == Orphans()
     house.clock.ahead_s = DAY_S + 60
-    for path in (tmp_path / "blobs" / ".partial").iterdir():
-        os.utime(path, (0, 0))
     found = await sweep.collect_orphans()
-    assert found == Orphans(blobs=1, recordings=1, partial=1, files=2)
+    assert found == Orphans(blobs=1, recordings=1)
     assert {info.key async for info in house.blobs.list()} == {
         f"audio/{(await house.jobs.show(ME, used)).job.recording_id}",
         "models/other",
     }
-    assert list((tmp_path / "tmp").iterdir()) == []
     assert await sweep.collect_orphans() == Orphans()
+
+
+async def test_every_machine_clears_its_own_folders_without_a_database(tmp_path: Path) -> None:
+    """Also several processes of one machine at the same time."""
+    clock = TestClock()
+    machines = [tmp_path / name for name in "ab"]
+    everyone = []
+    for machine in machines:
+        for name in ("blobs/.partial/blob-x.part", "tmp/upload-x.part", "tmp/job-x/fetched", "tmp/job-y/new"):
+            path = machine / name
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_bytes(b"x")
+        everyone += [
+            Leftovers(
+                temp_dir=machine / "tmp",
+                blobs=LocalDiskBlobs(machine / "blobs"),
+                age_s=DAY_S,
+                clock=clock,
+            )
+            for _ in range(2)
+        ]
+    assert [await one.remove() for one in everyone] == [Removed()] * 4
+    clock.ahead_s = DAY_S + 60
+    for machine in machines:
+        os.utime(machine / "blobs" / ".partial" / "blob-x.part", (0, 0))
+        os.utime(machine / "tmp" / "job-y", (clock(), clock()))  # somebody works in it
+    (chore,) = everyone[0].chores()
+    once = asyncio.Event()
+
+    async def act() -> None:
+        await chore.act()
+        once.set()
+
+    running = asyncio.create_task(OwnChores([replace(chore, act=act)]).run())
+    await asyncio.wait_for(once.wait(), 20)
+    running.cancel()
+    removed = await asyncio.gather(*(one.remove() for one in everyone[1:]))
+    assert sum(one.files for one in removed[1:]) == 2  # those of b, by either of its two
+    for machine in machines:
+        assert [path.name for path in (machine / "tmp").iterdir()] == ["job-y"]
+        assert list((machine / "blobs" / ".partial").iterdir()) == []
 
 
 async def test_goes_on_where_a_sweep_broke_off(make: Any, tmp_path: Path) -> None:

@@ -43,11 +43,13 @@ PIECE = TUS | {"Content-Type": "application/offset+octet-stream"}
 def uploads_of(database: Database, tmp_path: Path, **wishes: object) -> Uploads:
     (tmp_path / "tmp").mkdir(exist_ok=True)
     return Uploads(
-        database=database,
-        folder=tmp_path / "uploads",
-        temp_dir=tmp_path / "tmp",
-        max_bytes=32 * MIB,
-        **wishes,  # type: ignore[arg-type]
+        **{  # type: ignore[arg-type]
+            "database": database,
+            "folder": tmp_path / "uploads",
+            "temp_dir": tmp_path / "tmp",
+            "max_bytes": 32 * MIB,
+            **wishes,
+        }
     )
 
 
@@ -344,15 +346,32 @@ async def test_goes_when_its_time_is_over(database: Database, tmp_path: Path) ->
     unfinished, used = await uploads.create(ME, 6), await uploads.create(ME, 3)
     await uploads.append(ME, unfinished.id, 0, pieces(b"abc"))
     await uploads.append(ME, used.id, 0, pieces(b"abc"))
-    (tmp_path / "uploads" / "up_nobody").write_bytes(b"x")
     assert await uploads.sweep() == 0
     clock.ahead_s = 101
     with pytest.raises(NotFound):
         await uploads.show(ME, unfinished.id)
     assert await uploads.sweep() == 2
-    clock.ahead_s = 201
     assert await uploads.sweep() == 0
     assert list((tmp_path / "uploads").iterdir()) == []
+
+
+async def test_each_machine_removes_its_own_files_of_what_another_forgot(
+    database: Database, tmp_path: Path
+) -> None:
+    clock = TestClock()
+    here, there = (
+        uploads_of(database, tmp_path, folder=tmp_path / name, clock=clock, expire_s=3600) for name in "ab"
+    )
+    gone = await here.create(ME, 6)
+    await here.append(ME, gone.id, 0, pieces(b"abc"))
+    clock.ahead_s = 3601
+    kept = await here.create(ME, 6)
+    await here.append(ME, kept.id, 0, pieces(b"abc"))
+    assert await there.sweep() == 1
+    assert await there.remove_strays() == 0
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {gone.id, kept.id}
+    assert await here.remove_strays() == 1
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [kept.id]
 
 
 async def test_a_silent_client_is_not_waited_for(database: Database, tmp_path: Path) -> None:

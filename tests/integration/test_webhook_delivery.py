@@ -24,7 +24,7 @@ from standardwebhooks import Webhook as StandardWebhook
 from standardwebhooks import WebhookVerificationError
 
 from voiceforge.errors import Conflict, NotFound, UrlRefused
-from voiceforge.infra.db import transcriptions
+from voiceforge.infra.db import events, transcriptions
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Delivery, DeliveryStatus, Event, JobError, JobStatus, NewJob, Rank
@@ -35,6 +35,7 @@ from voiceforge.infra.webhooks.signing import new_secret, signed_headers
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_sweep import Workplace
 from voiceforge.services.jobs import JobRequest
+from voiceforge.services.old_news import Forgotten, OldNews
 from voiceforge.services.samples import sample_recordings
 from voiceforge.services.webhook_delivery import DeliveryRules, WebhookDelivery
 from voiceforge.services.webhook_events import message
@@ -50,6 +51,7 @@ from voiceforge.testing.memory_blobs import MemoryBlobs
 from voiceforge.testing.webhook_receiver import Answer, Message, WebhookReceiver, webhook_receiver
 
 TENANT = "default"
+DAY_S = 86_400.0
 HOUR_S = 3600.0
 
 
@@ -711,6 +713,31 @@ async def test_a_test_event_is_delivered_as_any_other(post: Post, receiver: Webh
     assert await post.delivery.run(made.id)
     (one,) = await receiver.arrived(1)
     assert verified(one, secret)["type"] == "webhook.test"
+
+
+async def test_deliveries_go_with_their_log_once_they_are_over_for_long(
+    post: Post, receiver: WebhookReceiver
+) -> None:
+    webhook_id, _ = await post.hook(receiver.url)
+    await post.ended()
+    tried = await post.webhooks.test(TENANT, webhook_id)
+    assert await post.send_all() == 2
+    old = OldNews(database=post.database, events_s=DAY_S, deliveries_s=30 * DAY_S, clock=post.clock)
+    post.clock.ahead_s = 29 * DAY_S
+    assert await old.forget() == Forgotten()
+    replayed = next(one for one in await post.log(webhook_id) if one.id != tried.id)
+    await post.webhooks.replay(TENANT, webhook_id, replayed.id)
+    post.clock.ahead_s = 40 * DAY_S
+    assert await old.forget() == Forgotten(deliveries=1)  # the other one waits, however old it is
+    assert (await post.only(webhook_id)).id == replayed.id
+    async with post.database.reading() as connection:
+        assert await events.get(connection, tried.event_id) is None
+    assert await post.send_all() == 1
+    assert await old.forget() == Forgotten()
+    post.clock.ahead_s = 71 * DAY_S
+    assert await old.forget() == Forgotten(deliveries=1)
+    async with post.database.reading() as connection:
+        assert await events.get(connection, replayed.event_id) is not None  # it is the job's
 
 
 async def test_takes_the_next_by_the_index(post: Post, receiver: WebhookReceiver) -> None:

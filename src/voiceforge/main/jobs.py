@@ -21,7 +21,7 @@ from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.main.settings_jobs import JOBS_AT_ONCE
 from voiceforge.services.batches import Batches
-from voiceforge.services.chores import Chore, Chores
+from voiceforge.services.chores import Chore, Chores, OwnChores
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_runner import JobRunner, RunRules
 from voiceforge.services.job_sweep import JobSweep, Workplace
@@ -29,6 +29,8 @@ from voiceforge.services.job_vitals import JobVitals
 from voiceforge.services.job_watch import JobWatch
 from voiceforge.services.job_workers import JobWorkers
 from voiceforge.services.jobs import Jobs
+from voiceforge.services.leftovers import Leftovers
+from voiceforge.services.old_news import OldNews
 from voiceforge.services.retention import RetentionSweep
 from voiceforge.services.uploads import Uploads
 from voiceforge.services.webhook_delivery import DeliveryRules, WebhookDelivery
@@ -69,6 +71,7 @@ class JobRoom:
     workers: JobWorkers | None
     senders: WebhookWorkers | None
     chores: Chores
+    own_chores: OwnChores
     vitals: JobVitals
 
     def furnish(self, services: Services) -> Services:
@@ -84,9 +87,10 @@ class JobRoom:
         )
 
     async def run(self) -> None:
-        """Bring the database up to date, then work, until cancelled."""
+        """Bring the database up to date, then work, until cancelled. Meanwhile what needs no database."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.vitals.run())
+            for work in (self.vitals, self.own_chores):
+                group.create_task(work.run())
             await self.open()
             await self.work()
 
@@ -172,9 +176,14 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         database=database,
         blobs=blobs,
         jobs=jobs,
-        temp_dir=temp_dir(settings),
         orphan_age_s=settings.retention.orphan_age_s,
     )
+    old_news = OldNews(
+        database=database,
+        events_s=settings.retention.events_s,
+        deliveries_s=settings.webhooks.log_s,
+    )
+    leftovers = Leftovers(temp_dir=temp_dir(settings), blobs=blobs, age_s=settings.retention.orphan_age_s)
     workplace = Workplace.here()
     runner = JobRunner(
         database=database,
@@ -207,9 +216,9 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         max_bytes=int(settings.server.max_upload_bytes),
         expire_s=settings.uploads.expire_s,
     )
-    chores = Chores(
-        database, [*retention.chores(), *uploads.chores(), *([lost] if broker is not None else [])]
-    )
+    shared = [*retention.chores(), *old_news.chores(), *uploads.chores()]
+    chores = Chores(database, [*shared, lost] if broker is not None else shared)
+    own_chores = OwnChores([*leftovers.chores(), *uploads.own_chores()])
     delivery = WebhookDelivery(
         database=database,
         sender=sender,
@@ -246,6 +255,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         workers=workers,
         senders=senders,
         chores=chores,
+        own_chores=own_chores,
         vitals=vitals,
     )
 

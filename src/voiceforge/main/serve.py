@@ -9,7 +9,6 @@ import contextlib
 import errno
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ from voiceforge.main.early_signals import EarlySignals
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import Settings
-from voiceforge.services.leftovers import remove_old
 from voiceforge.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from voiceforge.services.container import Services
 
 _BACKLOG = 2048
-# No upload or download is worked on for this long; younger files may belong to a process beside us.
-_ORPHAN_AGE_S = 12 * 3600
 
 
 def serve(
@@ -66,7 +62,7 @@ def serve(
                 live=True,
             )
             services.models.require_installed(None)
-            _prepare(temp_dir(settings))
+            temp_dir(settings).mkdir(parents=True, exist_ok=True)
             listening = Listening(_url(listener), settings.model, settings.api_key is not None)
             exit_code = _run(
                 settings,
@@ -121,12 +117,6 @@ def _load_ahead(services: Services) -> None:
     # Whoever serves asks for the model too, and has somebody to tell what is wrong with it.
     with contextlib.suppress(VoiceForgeError):
         services.engines.queue(services.models.require_installed(None))
-
-
-def _prepare(folder: Path) -> None:
-    """Make the folder for temporary files, without those that a killed process left in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_old(folder, time.time() - _ORPHAN_AGE_S)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -100,6 +100,12 @@ class RetentionSettings(Section):
         gt=0,
         description="Largest upload with `retention=none` that is answered at once: it stays in memory.",
     )
+    events_s: float = Field(
+        default=7 * 86_400.0,
+        ge=86_400,
+        description="Events of single chunks, seconds from the end of their job; who watches it later gets "
+        "its text at once.",
+    )
     orphan_age_s: float = Field(
         default=86_400.0,
         ge=3600,
@@ -119,6 +125,11 @@ class WebhookSettings(Section):
     per_host: int = Field(default=4, ge=1, le=1000, description="Of them to one host.")
     timeout_s: float = Field(
         default=10.0, gt=0, le=60, description="A receiver that has not answered for so long is asked later."
+    )
+    log_s: float = Field(
+        default=30 * 86_400.0,
+        ge=86_400,
+        description="How long deliveries that are over are listed, with their log, and can be replayed.",
     )
     allow_hosts: Names = Field(
         default=(), description="Exact host names or addresses of receivers that may lie in private networks."

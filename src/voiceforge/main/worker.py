@@ -135,6 +135,7 @@ class WorkerProcess:
             for chore in (
                 self._start(consumer),
                 self._room.vitals.run(),
+                self._room.own_chores.run(),
                 self._preload(),
                 self._unload_idle(),
             )

@@ -1,4 +1,5 @@
-"""Work that comes round again in a cluster: of all processes that would do it, one does, each time."""
+"""Work that comes round again: what concerns a whole cluster is done by one of its processes, each time; what
+concerns one machine by each process for itself."""
 
 from __future__ import annotations
 
@@ -18,12 +19,13 @@ _log = Logger(__name__)
 _LOOKS_PER_PERIOD = 2
 _SHORTEST_LOOK_S = 0.5
 _LONGEST_LOOK_S = 30.0
+_FIRST_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Chore:
     """every_s: from one end to the next beginning. lease_s: who takes longer may get company, and who died
-    over it is waited for so long."""
+    over it is waited for so long; of no meaning where each process does it for itself."""
 
     name: str
     every_s: float
@@ -31,9 +33,36 @@ class Chore:
     lease_s: float = 30.0
 
 
+class OwnChores:
+    """What no other process can do for us: the folders of this machine. Others of the same machine may do the
+    same at the same time, and no database need be there."""
+
+    def __init__(self, chores: Sequence[Chore]) -> None:
+        self._chores = tuple(chores)
+
+    async def run(self) -> None:
+        """Until cancelled; each is done soon, and again after its period. What fails is told."""
+        async with asyncio.TaskGroup() as group:
+            for chore in self._chores:
+                group.create_task(self._repeat(chore))
+
+    async def _repeat(self, chore: Chore) -> None:
+        await asyncio.sleep(random.uniform(0, _FIRST_WITHIN_S))  # noqa: S311  # many start at once
+        while True:
+            try:
+                await chore.act()
+            except VoiceForgeError as error:
+                _log.warning("chore waits", chore=chore.name, problem=error.code)
+            except Exception:
+                _log.exception("chore failed", chore=chore.name)
+            await asyncio.sleep(chore.every_s * random.uniform(0.8, 1.2))  # noqa: S311
+
+
 class Chores:
-    """Args:
-    clock: Unix seconds.
+    """What concerns a whole cluster.
+
+    Args:
+        clock: Unix seconds.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import tempfile
 import time
@@ -165,6 +166,7 @@ class _Attempt:
         self._progress: JobProgress | None = None
         self._wanted = True
         self._ours = True
+        self._folder: Path | None = None
 
     async def run(self) -> None:
         """Ends with the job written as ended or given back, or with it lost to another."""
@@ -208,18 +210,24 @@ class _Attempt:
                         connection, self._claim, self._progress, now=self._r.clock(), lease_s=rules.lease_s
                     )
                 renewed = time.monotonic()
+                self._show_in_use()
             except (Unavailable, StorageFull):
                 continue  # the work goes on; what it writes waits
             if not (self._wanted and self._ours):
                 work.cancel()
                 return
 
+    def _show_in_use(self) -> None:
+        """Or whoever removes leftovers would take the folder of a job that lasts for one."""
+        if self._folder is not None:
+            with contextlib.suppress(FileNotFoundError):  # just ended
+                os.utime(self._folder)
+
     async def _work(self) -> Transcript:
-        with tempfile.TemporaryDirectory(dir=self._r.temp_dir, prefix="job-") as folder:
-            recording = await self._recording(Path(folder))
-            path = self._r.blobs.at_path(
-                recording.blob_key, Path(folder), sha256=bytes.fromhex(recording.sha256)
-            )
+        with tempfile.TemporaryDirectory(dir=self._r.temp_dir, prefix="job-") as name:
+            self._folder = folder = Path(name)
+            recording = await self._recording(folder)
+            path = self._r.blobs.at_path(recording.blob_key, folder, sha256=bytes.fromhex(recording.sha256))
             async with path as audio:
                 source = AudioFile(audio, bytes.fromhex(recording.sha256))
                 return await self._transcribe(source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voiceforge.infra.db import chunks, events
 from voiceforge.infra.db.database import Database
@@ -24,10 +24,18 @@ _COMPLETED = f"transcription.{JobStatus.COMPLETED}"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An event and the segments that are new with it; None where such an event brings none."""
+    """An event and the segments that are new with it; None where such an event brings none. stored: False
+    where it is made up for this watcher, who cannot go on behind it."""
 
     event: Event
     segments: Sequence[Segment] | None = None
+    stored: bool = True
+
+
+def _all_anew(completed: Event, segments: Sequence[Segment]) -> Told:
+    end = completed.data.get("duration") or (segments[-1].end if segments else 0.0)
+    data = {"id": completed.data["id"], "chunk": 0, "start": 0.0, "end": end}
+    return Told(replace(completed, type=_CHUNK, data=data), segments, stored=False)
 
 
 class JobWatch:
@@ -40,12 +48,14 @@ class JobWatch:
         self, tenant: str, job_id: str, *, after: int = 0
     ) -> AsyncGenerator[Told | JobView, None]:
         """As `Jobs.events`. The segments of all chunks and of the final event make up the result; a chunk
-        takes the place of an earlier one of its number and of all that came after that.
+        takes the place of an earlier one of its number and of all that came after that. Where the chunks that
+        a watcher missed are not told of any more, a first chunk with everything takes the place of them all.
 
         Raises:
             NotFound, Unavailable
         """
         finished: Sequence[Segment] | None = None
+        seen = after
         async with aclosing(self._jobs.events(tenant, job_id, after=after)) as news:
             async for item in news:
                 if isinstance(item, JobView):
@@ -60,9 +70,14 @@ class JobWatch:
                 elif item.type == _COMPLETED:
                     finished = finished if finished is not None else await self._of_result(item)
                     told_s = await self._told_s(item)
-                    yield Told(item, [segment for segment in finished if segment.start >= told_s])
+                    if told_s is None and seen and not await self._is_there(item, seen):
+                        yield _all_anew(item, finished)
+                        finished = ()
+                    yield Told(item, [segment for segment in finished if segment.start >= (told_s or 0.0)])
                 else:
                     yield Told(item)
+                if not isinstance(item, JobView):
+                    seen = item.seq
 
     async def _of_chunk(self, event: Event) -> Sequence[Segment] | None:
         """None: it is not there any more."""
@@ -80,10 +95,15 @@ class JobWatch:
         view = await self._jobs.show(event.tenant, str(event.transcription_id))
         return view.transcript.segments if view.transcript is not None else ()
 
-    async def _told_s(self, event: Event) -> float:
-        """Up to where chunks have brought the text before this event."""
+    async def _is_there(self, event: Event, seq: int) -> bool:
+        """Whether one that was seen before this one is stored still."""
+        async with self._database.reading() as connection:
+            return await events.is_there(connection, event.tenant, str(event.transcription_id), seq)
+
+    async def _told_s(self, event: Event) -> float | None:
+        """Up to where chunks have brought the text before this event; None: there are no events of chunks."""
         async with self._database.reading() as connection:
             last = await events.last(
                 connection, event.tenant, str(event.transcription_id), _CHUNK, before=event.seq
             )
-        return float(last.data["end"]) if last is not None else 0.0
+        return float(last.data["end"]) if last is not None else None

@@ -6,12 +6,10 @@ next sweep.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,7 +20,6 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Job
 from voiceforge.services.chores import Chore
 from voiceforge.services.jobs import AUDIO_PREFIX, Jobs
-from voiceforge.services.leftovers import remove_old
 from voiceforge.telemetry.logger import Logger
 
 _log = Logger(__name__)
@@ -46,18 +43,14 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
-    """How many were removed: blobs no row knows, recordings no transcription refers to, puts that broke off,
-    temporary files nobody works on."""
+    """How many were removed: blobs no row knows, recordings no transcription refers to."""
 
     blobs: int = 0
     recordings: int = 0
-    partial: int = 0
-    files: int = 0
 
 
 class RetentionSweep:
     """Args:
-    temp_dir: of files that live as long as a request or a job.
     orphan_age_s: younger things may belong to work that has not written its row yet.
     clock: Unix seconds.
     """
@@ -68,14 +61,12 @@ class RetentionSweep:
         database: Database,
         blobs: Blobs,
         jobs: Jobs,
-        temp_dir: Path,
         orphan_age_s: float = 86_400.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._jobs = jobs
-        self._temp_dir = temp_dir
         self._orphan_age_s = orphan_age_s
         self._clock = clock
 
@@ -157,14 +148,9 @@ class RetentionSweep:
         Raises:
             Unavailable
         """
-        found = Orphans(
-            recordings=await self._unused_recordings(),
-            blobs=await self._unknown_blobs(),
-            partial=await self._blobs.sweep_partial(self._orphan_age_s),
-            files=await asyncio.to_thread(remove_old, self._temp_dir, self._clock() - self._orphan_age_s),
-        )
+        found = Orphans(recordings=await self._unused_recordings(), blobs=await self._unknown_blobs())
         if found != Orphans():
-            _log.warning("orphans removed", blobs=found.blobs, recordings=found.recordings, files=found.files)
+            _log.warning("orphans removed", blobs=found.blobs, recordings=found.recordings)
         return found
 
     async def _unused_recordings(self) -> int:

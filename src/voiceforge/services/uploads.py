@@ -33,7 +33,6 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id, new_token
 from voiceforge.infra.db.records import Upload as Upload
 from voiceforge.services.chores import Chore
-from voiceforge.services.leftovers import remove_old
 from voiceforge.services.recordings import AudioFile, file_digest
 from voiceforge.telemetry.logger import Logger
 
@@ -49,6 +48,8 @@ _USED_S = 3600.0
 """A used upload stays so long, for a request that is made again because its answer was lost."""
 _SWEEP_EVERY_S = 300.0
 _SWEPT_AT_ONCE = 100
+_STRAY_AGE_S = 600.0
+"""A file that nobody wrote to for so long, and that no upload knows."""
 CHECKSUMS = ("sha1", "sha256", "md5")
 
 
@@ -70,7 +71,7 @@ class Uploaded:
 
 class Uploads:
     """Args:
-    folder: for nothing else; shared by all processes that serve uploads.
+    folder: for nothing else; shared by all processes that serve the same uploads.
     temp_dir: on the same file system, so that nothing need be copied.
     expire_s: from the beginning of an upload.
     idle_s: a request that brings nothing for so long ends.
@@ -280,8 +281,12 @@ class Uploads:
         """To be done by one process at a time."""
         return (Chore("sweep_uploads", _SWEEP_EVERY_S, self.sweep),)
 
+    def own_chores(self) -> tuple[Chore, ...]:
+        """To be done by each process."""
+        return (Chore("remove_stray_uploads", _SWEEP_EVERY_S, self.remove_strays),)
+
     async def sweep(self) -> int:
-        """Remove expired uploads, and files of none; how many uploads.
+        """Forget expired uploads, with their files where those are here; how many.
 
         Raises:
             Unavailable
@@ -295,11 +300,29 @@ class Uploads:
             count += len(gone)
             if not gone:
                 break
-        # Every upload has expired by then.
-        oldest = self._clock() - 2 * self._expire_s
-        await asyncio.to_thread(remove_old, self._folder, oldest)
         if count:
             _log.info("expired uploads removed", count=count)
+        return count
+
+    async def remove_strays(self) -> int:
+        """Remove files here of uploads that were forgotten, by whichever machine; how many.
+
+        Raises:
+            Unavailable
+        """
+        count = 0
+        found = await asyncio.to_thread(_unchanged_since, self._folder, self._clock() - _STRAY_AGE_S)
+        for start in range(0, len(found), _SWEPT_AT_ONCE):
+            some = found[start : start + _SWEPT_AT_ONCE]
+            async with self._database.reading() as connection:
+                known = await rows.known(connection, [path.name for path in some])
+            for path in some:
+                if path.name not in known:
+                    with disk_errors():
+                        await to_end(_unlink, path)
+                    count += 1
+        if count:
+            _log.warning("files of forgotten uploads removed", count=count)
         return count
 
     async def _forget(self, upload_id: str) -> None:
@@ -436,6 +459,16 @@ def _check_fits(upload: Upload, offset_bytes: int, declared_bytes: int) -> None:
 
 async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
     return await anext(pieces, None)
+
+
+def _unchanged_since(folder: Path, before: float) -> list[Path]:
+    """Files in it. Blocks."""
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and path.lstat().st_mtime < before:
+                found.append(path)
+    return found
 
 
 def _unlink(path: Path) -> None:

@@ -80,7 +80,8 @@ async def _frames(
             if isinstance(item, JobView):
                 yield _frame("progress", progress_document(item))
             else:
-                yield _frame(item.event.type, event_document(item, transcriptions), item.event.seq)
+                number = item.event.seq if item.stored else None
+                yield _frame(item.event.type, event_document(item, transcriptions), number)
 
 
 def progress_document(view: JobView) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from voiceforge.infra.db import events
-from voiceforge.infra.db.ids import new_id, new_token
+from voiceforge.infra.db.ids import first_id, new_id, new_token
 from voiceforge.infra.db.records import (
     Delivery,
     DeliveryAttempt,
@@ -213,6 +213,33 @@ async def move(connection: AsyncConnection, webhook_id: str, url: str, host: str
         .where(table.c.webhook_id == webhook_id, table.c.status == DeliveryStatus.WAITING)
         .values(url=url, host=host)
     )
+
+
+async def forget_over(connection: AsyncConnection, before: float, limit: int) -> int:
+    """Some that were over before then, and test events that no other delivery is of; how many deliveries."""
+    rows = await connection.execute(
+        select(table.c.id, table.c.event_id)
+        .where(
+            table.c.id < first_id("dlv", before),
+            table.c.status != DeliveryStatus.WAITING,
+            table.c.finished_at < before,
+        )
+        .order_by(table.c.id)
+        .limit(limit)
+    )
+    gone = rows.all()
+    if gone:
+        await connection.execute(delete(table).where(table.c.id.in_([row.id for row in gone])))
+        others = select(table.c.id).where(table.c.event_id == event_table.c.id)
+        await connection.execute(
+            delete(event_table).where(
+                event_table.c.id.in_({row.event_id for row in gone}),
+                event_table.c.transcription_id.is_(None),
+                event_table.c.batch_id.is_(None),
+                ~others.exists(),
+            )
+        )
+    return len(gone)
 
 
 async def _write(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from voiceforge.infra.db.ids import new_id
-from voiceforge.infra.db.records import Event
+from voiceforge.infra.db.records import Event, JobStatus
+from voiceforge.infra.db.tables import OF_CHUNKS, transcriptions
 from voiceforge.infra.db.tables import events as table
+
+# Not as a parameter: SQLite would not see that its index over these fits.
+_OF_CHUNKS = text(f"events.{OF_CHUNKS}")
 
 
 async def add(
@@ -72,6 +76,42 @@ async def last(
     )
     row = rows.first()
     return None if row is None else _event(row._mapping)
+
+
+async def is_there(connection: AsyncConnection, tenant: str, job_id: str, seq: int) -> bool:
+    """Whether the transcription has an event with this seq, still."""
+    found = await connection.execute(
+        select(table.c.seq).where(
+            table.c.seq == seq, table.c.transcription_id == job_id, table.c.tenant == tenant
+        )
+    )
+    return found.first() is not None
+
+
+async def jobs_with_old_chunks(connection: AsyncConnection, before: float, limit: int) -> list[str]:
+    """Ids of transcriptions that were over for good before then, and whose chunks have events still. A failed
+    one may be tried again, and go on behind its chunks."""
+    over = (JobStatus.COMPLETED, JobStatus.CANCELLED)
+    rows = await connection.execute(
+        select(table.c.transcription_id)
+        .distinct()
+        .join(transcriptions, transcriptions.c.id == table.c.transcription_id)
+        .where(
+            _OF_CHUNKS,
+            table.c.created_at < before,
+            transcriptions.c.status.in_(over),
+            transcriptions.c.finished_at < before,
+        )
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
+async def forget_chunks(connection: AsyncConnection, job_ids: Sequence[str], before: float) -> None:
+    """Events of the chunks of these transcriptions, made before then."""
+    await connection.execute(
+        delete(table).where(table.c.transcription_id.in_(job_ids), _OF_CHUNKS, table.c.created_at < before)
+    )
 
 
 def _event(columns: Any) -> Event:

@@ -14,6 +14,11 @@ def new_id(prefix: str, at: float) -> str:
     return f"{prefix}_{int(at * 1000):012x}{secrets.token_hex(10)}"
 
 
+def first_id(prefix: str, at: float) -> str:
+    """No id that was made earlier sorts behind it. at: Unix seconds."""
+    return f"{prefix}_{int(at * 1000):012x}"
+
+
 def new_token() -> str:
     """For a lease: who has it may write."""
     return secrets.token_hex(16)

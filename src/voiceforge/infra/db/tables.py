@@ -43,6 +43,10 @@ DOCUMENT = JSON().with_variant(JSONB(), "postgresql")
 COUNTER = BigInteger().with_variant(Integer(), "sqlite")
 
 
+# Of events: those that tell of a chunk of text.
+OF_CHUNKS = "type = 'transcription.chunk'"
+
+
 def _where(condition: str) -> dict[str, Any]:
     """An index over these rows only."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
@@ -179,7 +183,7 @@ events = Table(
     Column("data", DOCUMENT, nullable=False),
     Column("created_at", Double, nullable=False),
     Index("ix_events_of_transcription", "transcription_id", "seq"),
-    Index("ix_events_created", "created_at"),
+    Index("ix_events_of_chunks", "created_at", **_where(OF_CHUNKS)),
     sqlite_autoincrement=True,
 )
 

@@ -21,6 +21,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 MAX_URL_CHARS = 8192
 _LOOK_UP_S = 2.0
+_PORTS = {"http": 80, "https": 443}
 
 # Globally routed by the registry, and yet not the public internet.
 _REFUSED_V4 = (
@@ -91,25 +92,23 @@ def check_url(url: str | httpx.URL) -> httpx.URL:
 async def check_destination(
     url: str, *, resolver: Resolver | None = None, allow_hosts: Collection[str] = ()
 ) -> None:
-    """Refuse early what would be refused when it is fetched. A name that has no address for now passes.
+    """Refuse early what would be refused once it is connected to. A name that has no address for now passes.
 
     Args:
+        resolver: None: the system's.
         allow_hosts: as `GuardedBackend` has them.
 
     Raises:
         UrlRefused
     """
     parsed = check_url(url)
-    port = parsed.port or (443 if parsed.scheme == "https" else 80)
-    if _is_allowed(parsed.host, port, frozenset(map(str.lower, allow_hosts))):
-        return
+    port = parsed.port or _PORTS[parsed.scheme]
     try:
         async with asyncio.timeout(_LOOK_UP_S):
             addresses = await (resolver or resolve)(parsed.host, port)
     except (OSError, UnicodeError, TimeoutError):
         return
-    if not all(map(is_public, addresses)):
-        raise UrlRefused(f"{parsed.host} is not on the public internet", field="url")
+    _check_addresses(parsed.host, port, addresses, allow_hosts)
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
@@ -136,7 +135,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     ) -> None:
         self._network = network
         self._resolver = resolver
-        self._allow_hosts = frozenset(map(str.lower, allow_hosts))
+        self._allow_hosts = tuple(allow_hosts)
 
     async def connect_tcp(
         self,
@@ -147,7 +146,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Raises: UrlRefused: the name has an address we do not go to; besides httpcore's own errors."""
-        addresses = await self.addresses(host, port)
+        addresses = await self._addresses(host, port)
         for address in addresses[:-1]:
             try:
                 return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
@@ -155,7 +154,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
                 continue
         return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
 
-    async def addresses(self, host: str, port: int) -> Sequence[str]:
+    async def _addresses(self, host: str, port: int) -> Sequence[str]:
         """Where the name leads now, at least one.
 
         Raises:
@@ -168,9 +167,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(f"{host} has no address") from error
         if not addresses:
             raise httpcore.ConnectError(f"{host} has no address")
-        # One bad address is enough: a name that mixes them is made for guards that look at the first only.
-        if not self._allowed(host, port) and not all(map(is_public, addresses)):
-            raise UrlRefused(f"{host} is not on the public internet", field="url")
+        _check_addresses(host, port, addresses, self._allow_hosts)
         return addresses
 
     async def connect_unix_socket(
@@ -184,11 +181,11 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         await self._network.sleep(seconds)
 
-    def _allowed(self, host: str, port: int) -> bool:
-        return _is_allowed(host, port, self._allow_hosts)
 
-
-def _is_allowed(host: str, port: int, allow_hosts: frozenset[str]) -> bool:
+def _check_addresses(host: str, port: int, addresses: Sequence[str], allow_hosts: Collection[str]) -> None:
+    """One bad address is enough: a name that mixes them is made for guards that look at the first only."""
     name = host.lower()
     bracketed = f"[{name}]" if ":" in name else name
-    return not allow_hosts.isdisjoint((name, f"{bracketed}:{port}"))
+    allowed = {name, f"{bracketed}:{port}"} & {one.lower() for one in allow_hosts}
+    if not allowed and not all(map(is_public, addresses)):
+        raise UrlRefused(f"{host} is not on the public internet", field="url")

@@ -15,11 +15,9 @@ import httpx
 
 from voiceforge.errors import DeadlineExceeded
 from voiceforge.infra.fetch.failures import failures_told
-from voiceforge.infra.fetch.guard import GuardedBackend, Resolver, check_url, resolve
+from voiceforge.infra.fetch.guard import GuardedBackend, Resolver, check_destination, check_url, resolve
 from voiceforge.infra.webhooks.base import Receipt
 
-_LOOK_UP_S = 2.0
-_PORTS = {"http": 80, "https": 443}
 # A receiver that is cut off while it still answers may log an error: what it says is read, if it is short.
 _READ_BYTES = 64 * 1024
 _READ_S = 1.0
@@ -45,6 +43,8 @@ class HttpWebhookSender:
         ssl_context: Callable[[], ssl.SSLContext] = httpcore.default_ssl_context,
     ) -> None:
         self._timeout_s = timeout_s
+        self._allow_hosts = allow_hosts
+        self._resolver = resolver
         self._backend = GuardedBackend(
             network or httpcore.AnyIOBackend(), resolver=resolver, allow_hosts=allow_hosts
         )
@@ -52,11 +52,7 @@ class HttpWebhookSender:
         self._context: ssl.SSLContext | None = None
 
     async def check(self, url: str) -> None:
-        parsed = check_url(url)
-        port = parsed.port or _PORTS[parsed.scheme]
-        with contextlib.suppress(TimeoutError, httpcore.ConnectError):
-            async with asyncio.timeout(_LOOK_UP_S):
-                await self._backend.addresses(parsed.host, port)
+        await check_destination(url, resolver=self._resolver, allow_hosts=self._allow_hosts)
 
     async def send(
         self, url: str, headers: Mapping[str, str], body: bytes, *, method: str = "POST"

@@ -206,7 +206,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name="uq_events_id"),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_events_created", "events", ["created_at"], unique=False)
+    op.create_index(
+        "ix_events_of_chunks",
+        "events",
+        ["created_at"],
+        unique=False,
+        **_where("type = 'transcription.chunk'"),
+    )
     op.create_index("ix_events_of_transcription", "events", ["transcription_id", "seq"], unique=False)
     op.create_table(
         "results",
@@ -298,7 +304,7 @@ def downgrade() -> None:
     op.drop_table("deliveries")
     op.drop_table("results")
     op.drop_index("ix_events_of_transcription", table_name="events")
-    op.drop_index("ix_events_created", table_name="events")
+    op.drop_index("ix_events_of_chunks", table_name="events")
     op.drop_table("events")
     op.drop_table("chunks")
     op.drop_index("ix_transcriptions_waiting", table_name="transcriptions")
