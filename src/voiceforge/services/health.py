@@ -62,7 +62,7 @@ class Health:
         self._others: Callable[[], Sequence[Check]] = tuple
 
     def watch(self, checks: Callable[[], Sequence[Check]]) -> None:
-        """These belong to the report too. They are asked for from any thread."""
+        """These belong to the reports too. They are asked for from any thread."""
         self._others = checks
 
     def drain(self) -> None:
@@ -87,11 +87,12 @@ class Health:
         )
 
     def ready(self) -> HealthReport:
-        """ "ok" only when requests are welcome: the default model is loaded and nobody is leaving."""
+        """ "failed" unless requests are welcome: the default model is loaded and nobody is leaving. What
+        others watch degrades it at most: requests that need it are told so, all others are answered."""
         serving = (
             Check("serving", "failed", "shutting down") if self._draining else Check("serving", "ok", "yes")
         )
-        return self._report((self._model(), serving))
+        return self._report((self._model(), serving, *self._others()))
 
     def _report(self, checks: tuple[Check, ...]) -> HealthReport:
         worst = max(checks, key=lambda check: _ORDER.index(check.status)).status

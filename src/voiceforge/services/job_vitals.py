@@ -76,7 +76,7 @@ class JobVitals:
             async with self._database.reading() as connection:
                 lengths = await line.lengths(connection, self._clock())
                 running = await line.being_worked_on(connection)
-        except Unavailable as error:
+        except (Unavailable, StorageFull) as error:
             return [Check("database", "degraded", error.message)]
         waiting = {Lane.INTERACTIVE: 0, Lane.BULK: 0}
         oldest_s = dict.fromkeys(waiting, 0.0)

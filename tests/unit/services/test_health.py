@@ -66,6 +66,15 @@ def test_who_is_leaving_is_not_ready_but_still_well(health: Health, engines: Eng
     assert check(health.report(), "model").status == "ok"
 
 
+def test_what_others_watch_degrades_it_and_it_stays_ready(health: Health, engines: EngineRoom) -> None:
+    engines.queue("a")
+    health.watch(lambda: (Check("database", "degraded", "away"), Check("store", "ok", "it answers")))
+    assert health.ready().status == "degraded"
+    assert check(health.ready(), "database").detail == "away"
+    health.drain()
+    assert health.ready().status == "failed"
+
+
 def test_a_device_that_was_wished_and_not_had_degrades(health: Health, engines: EngineRoom) -> None:
     assert check(health.report(), "device").detail == "known once a model is loaded"
     engines.queue("a")

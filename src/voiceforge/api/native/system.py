@@ -48,9 +48,10 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         responses={503: {"model": schemas.HealthOut, "description": "Send requests elsewhere."}},
     )
     def ready() -> Response:
-        """Requests are welcome: the default model is loaded and the server is not stopping."""
+        """Requests are welcome: the default model is loaded and the server is not stopping. 200 also where
+        it is degraded, as without its database."""
         report = services.health.ready()
-        return _reply(report, 200 if report.status == "ok" else 503)
+        return _reply(report, 503 if report.status == "failed" else 200)
 
     @routes.get("/stats")
     def stats() -> schemas.StatsOut:
