@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -508,6 +509,54 @@ def test_a_batch_of_urls_whose_bad_ones_do_not_sink_the_rest(client):
     assert rest["next_cursor"] is None
 
 
+def uploaded(client, data: bytes, filename: str, length: int | None = None) -> str:
+    """Its id."""
+    piece = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    about = {"Upload-Length": str(length or len(data)), "Upload-Metadata": f"filename {filename}"}
+    reply = client.post("/v1/uploads", headers=piece | about, content=data)
+    assert reply.status_code == 201, reply.text
+    return str(reply.headers["location"].rpartition("/")[2])
+
+
+def test_a_batch_of_uploads_in_pieces(client):
+    name = base64.b64encode(b"talk.wav").decode()
+    whole, half = uploaded(client, CLIP, name), uploaded(client, CLIP, name, 2 * len(CLIP))
+    items = [
+        {"upload_id": whole, "words": True},
+        {"upload_id": half},
+        {"upload_id": "up_" + "0" * 32},
+        {"upload_id": whole, "url": "https://talks.invalid/a.mp3"},
+        {"upload_id": whole, "wrds": True},
+    ]
+    body = {"items": items, "keep_audio_s": 0, "keep_text_s": 3600}
+    reply = client.post(BATCHES, json=body, headers={"Idempotency-Key": "uploads"})
+    assert reply.status_code == 202, reply.text
+    made = BatchWithItemsOut.model_validate(reply.json())
+    assert [(item.index, item.filename) for item in made.items] == [(0, "talk.wav")]
+    assert [(item.index, item.code, item.field) for item in made.refused] == [
+        (1, "conflict", "upload_id"),
+        (2, "not_found", None),
+        (3, "invalid_request", "upload_id"),
+        (4, "unsupported_option", "wrds"),
+    ]
+    again = client.post(BATCHES, json=body, headers={"Idempotency-Key": "uploads"})
+    assert again.json()["id"] == made.id
+    done = ended(client, made.items[0].id)
+    assert (done["status"], done["batch_id"]) == ("completed", made.id)
+
+
+def test_what_a_batch_says_about_keeping_holds_for_its_items(client, server):
+    shared = {"keep_audio_s": "5", "keep_text_s": "60"}
+    form = client.post(BATCHES, data=shared, files=[("file", CLIP)]).json()
+    own = {"items": [{"url": "https://talks.invalid/a.mp3", "keep_text_s": 7}], "keep_text_s": 60}
+    listed = client.post(BATCHES, json=own).json()
+    kept = []
+    for batch in (form, listed):
+        view = server.run(server.house.jobs.show("default", batch["items"][0]["id"], whole=False))
+        kept.append((view.job.retention.audio_s, view.job.retention.text_s))
+    assert kept == [(5.0, 60.0), (None, 7.0)]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -519,6 +568,7 @@ def test_a_batch_of_urls_whose_bad_ones_do_not_sink_the_rest(client):
         ({"items": [{}], "mode": "sync"}, "mode"),
         ({"items": [{}], "url": "https://example.org"}, "url"),
         ({"items": [{}], "timeout_s": 5}, "timeout_s"),
+        ({"items": [{}], "upload_id": "up_1"}, "upload_id"),
     ],
 )
 def test_what_is_wrong_for_all_is_refused(client, body, field):

@@ -26,7 +26,7 @@ from voiceforge.telemetry.metrics import Metrics
 from voiceforge.testing.scripted_services import ScriptedTranscriptions, scripted_services
 from voiceforge.testing.webhook_receiver import WebhookReceiver, webhook_receiver
 
-ALL = ["transcription.completed", "transcription.failed", "transcription.cancelled"]
+ALL = ["transcription.completed", "transcription.failed", "transcription.cancelled", "batch.finished"]
 UNKNOWN = "wh_" + "0" * 32
 
 

@@ -67,7 +67,9 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     if services.jobs is not None:
         app.include_router(jobs.router(services, config))
     if services.batches is not None:
-        app.include_router(batches.router(services.batches, services.transcriptions, config))
+        app.include_router(
+            batches.router(services.batches, services.transcriptions, config, services.uploads)
+        )
     if services.webhooks is not None:
         app.include_router(webhooks.router(services.webhooks, config))
     if services.streams is not None:

@@ -66,6 +66,7 @@ class JobRoom:
     database: Database
     blobs: Blobs
     queue: JobQueue
+    news: JobNews
     runner: JobRunner
     sweep: JobSweep
     workers: JobWorkers | None
@@ -81,7 +82,7 @@ class JobRoom:
             services,
             jobs=self.jobs,
             job_watch=watch,
-            batches=Batches(self.database, self.jobs),
+            batches=Batches(self.database, self.jobs, self.news),
             webhooks=self.webhooks,
             uploads=self.uploads,
         )
@@ -250,6 +251,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         database=database,
         blobs=blobs,
         queue=queue,
+        news=news,
         runner=runner,
         sweep=sweep,
         workers=workers,

@@ -18,6 +18,8 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Batch, Job, JobStatus, Recording, RefusedItem
 from voiceforge.infra.db.transcriptions import IdempotencyKeyTaken
+from voiceforge.services.batch_view import BatchView
+from voiceforge.services.job_news import JobNews
 from voiceforge.services.jobs import JobRequest, Jobs, JobView, Prepared, RecordingGone, view_of
 from voiceforge.services.transcriptions import DEFAULT_TENANT
 
@@ -38,31 +40,14 @@ _ONE_S_OWN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """items: what is to be transcribed, or why an item was refused already."""
+    """items: what is to be transcribed, or why an item was refused already. callback_url: told when all of it
+    is over."""
 
     items: Sequence[JobRequest | VoiceForgeError]
     tenant: str = DEFAULT_TENANT
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    callback_url: str | None = None
     idempotency_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchView:
-    """counts: of its transcriptions; the refused and the erased are in none."""
-
-    batch: Batch
-    counts: Mapping[JobStatus, int]
-
-    @property
-    def status(self) -> JobStatus:
-        """queued, running; completed where any item is, else failed or cancelled."""
-        count = self.counts
-        if count.get(JobStatus.RUNNING) or (count.get(JobStatus.QUEUED) and set(count) != {JobStatus.QUEUED}):
-            return JobStatus.RUNNING
-        for status in (JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED):
-            if count.get(status):
-                return status
-        return JobStatus.FAILED if self.batch.refused else JobStatus.COMPLETED
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +71,24 @@ class Batches:
     clock: Unix seconds.
     """
 
-    def __init__(self, database: Database, jobs: Jobs, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Database, jobs: Jobs, news: JobNews, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._database = database
         self._jobs = jobs
+        self._news = news
         self._clock = clock
 
     async def submit(self, request: BatchRequest) -> SubmittedBatch:
         """Accept what can be accepted, all of it or nothing; what cannot is listed in the batch.
 
         Raises:
+            UrlRefused: we do not call the batch's callback_url.
             Conflict: the idempotency key came with another request before.
             Unavailable, StorageFull: nothing was accepted.
         """
+        if request.callback_url is not None:
+            await self._jobs.check_callback(request.callback_url)
         free = asyncio.Semaphore(_CHECKED_AT_ONCE)
         checked = await asyncio.gather(*(self._checked(item, free) for item in request.items))
         batch, accepted = self._new(request, checked)
@@ -149,6 +140,7 @@ class Batches:
         )
         asked = {
             "metadata": dict(request.metadata),
+            "callback_url": request.callback_url,
             "refused": [asdict(item) for item in refused],
             "items": [item.digest for item in checked if isinstance(item, Prepared)],
         }
@@ -158,6 +150,7 @@ class Batches:
             metadata=request.metadata,
             size=len(checked),
             refused=refused,
+            callback_url=request.callback_url,
             idempotency_key=request.idempotency_key,
             request_digest=hashlib.sha256(to_json(asked)).hexdigest(),
             created_at=now,
@@ -192,10 +185,13 @@ class Batches:
     ) -> list[Job]:
         async with self._database.transaction() as connection:
             await rows.add(connection, batch)
-            return [
+            jobs = [
                 await self._jobs.write(connection, prepared, recording)
                 for prepared, recording in zip(accepted, stored, strict=True)
             ]
+            if not jobs:
+                await self._news.batch_over(connection, BatchView(batch, {}), batch.created_at)
+            return jobs
 
     async def show(self, tenant: str, batch_id: str) -> BatchView:
         """

@@ -7,11 +7,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from voiceforge.infra.db import deliveries, events, webhooks
+from voiceforge.infra.db import batches, deliveries, events, webhooks
 from voiceforge.infra.db.database import after_commit
 from voiceforge.infra.db.records import Job, JobError, JobStatus
 from voiceforge.infra.jobqueue.base import Lane, Task, TaskKind
-from voiceforge.services.webhook_events import host_of, new_webhook
+from voiceforge.services.batch_view import BatchView
+from voiceforge.services.webhook_events import BATCH_EVENT, host_of, new_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +61,9 @@ class JobNews:
             data["error"] = asdict(error)
         event = await self._write(connection, job, f"transcription.{status}", data, now)
         if status.is_final:
-            await self._send(connection, job, event)
+            await self._send(connection, event, job.callback_url)
+            if job.batch_id is not None:
+                await self._look_at_batch(connection, job.tenant, job.batch_id, now)
 
     async def chunk(
         self, connection: AsyncConnection, job: Job, number: int, start: float, end: float, now: float
@@ -69,23 +72,41 @@ class JobNews:
         data = {"id": job.id, "chunk": number, "start": start, "end": end}
         await self._write(connection, job, "transcription.chunk", data, now)
 
+    async def _look_at_batch(
+        self, connection: AsyncConnection, tenant: str, batch_id: str, now: float
+    ) -> None:
+        """Tell of its end with that of its last transcription. Whoever ends another at the same time waits
+        for this transaction, so that one of the two sees that it is the last."""
+        batch = await batches.get(connection, tenant, batch_id, lock=True)
+        if batch is not None and not await batches.goes_on(connection, batch_id):
+            counts = await batches.counts(connection, [batch_id])
+            await self.batch_over(connection, BatchView(batch, counts[batch_id]), now)
+
+    async def batch_over(self, connection: AsyncConnection, view: BatchView, now: float) -> None:
+        """None of it waits or is worked on any more. Told again when one of it was tried again."""
+        batch = view.batch
+        event = await events.add(
+            connection, batch.tenant, BATCH_EVENT, view.summary(), now=now, batch_id=batch.id
+        )
+        await self._send(connection, event, batch.callback_url)
+
     async def _write(
         self, connection: AsyncConnection, job: Job, kind: str, data: Mapping[str, Any], now: float
     ) -> Event:
         return await events.add(connection, job.tenant, kind, data, now=now, transcription_id=job.id)
 
-    async def _send(self, connection: AsyncConnection, job: Job, event: Event) -> None:
-        """One delivery for every webhook that wants it, and one for the job's own callback."""
-        told = await webhooks.listening(connection, job.tenant, event.type)
+    async def _send(self, connection: AsyncConnection, event: Event, callback_url: str | None) -> None:
+        """One delivery for every webhook that wants it, and one for the callback."""
+        told = await webhooks.listening(connection, event.tenant, event.type)
         signer = next((one for one in told if one.url is None), None)
         goals = [(one, one.url) for one in told if one.url is not None]
-        if job.callback_url is not None:
+        if callback_url is not None:
             if signer is None:
                 signer = await webhooks.add_signer(
-                    connection, new_webhook(job.tenant, None, (), event.created_at)
+                    connection, new_webhook(event.tenant, None, (), event.created_at)
                 )
             if signer.enabled:
-                goals.append((signer, job.callback_url))
+                goals.append((signer, callback_url))
         tasks = []
         for webhook, url in goals:
             delivery_id = await deliveries.add(connection, webhook, event, url, host_of(url))

@@ -207,15 +207,22 @@ class Jobs:
         """
         model = self._transcriptions.check(request.model, request.options)
         if request.callback_url is not None:
-            if self._check_callback is None:
-                raise InvalidRequest("callbacks are switched off on this server", field="callback_url")
-            await self._check_callback(request.callback_url)
+            await self.check_callback(request.callback_url)
         source = request.source
         if isinstance(source, UrlSource) and self._check_url is not None:
             await self._check_url(source.url)
         if isinstance(source, UrlSource):
             return self._prepared(request, model, None, None)
         return self._prepared(request, model, source, await _digest(source))
+
+    async def check_callback(self, url: str) -> None:
+        """
+        Raises:
+            UrlRefused, InvalidRequest: we do not call it.
+        """
+        if self._check_callback is None:
+            raise InvalidRequest("callbacks are switched off on this server", field="callback_url")
+        await self._check_callback(url)
 
     def _prepared(
         self, request: JobRequest, model: str, source: LocalSource | None, sha256: bytes | None

@@ -12,7 +12,8 @@ from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Event, JobStatus, Webhook, WebhookSecret
 from voiceforge.infra.webhooks.signing import new_secret
 
-EVENT_TYPES = tuple(f"transcription.{status}" for status in JobStatus if status.is_final)
+BATCH_EVENT = "batch.finished"
+EVENT_TYPES = (*(f"transcription.{status}" for status in JobStatus if status.is_final), BATCH_EVENT)
 TEST_EVENT = "webhook.test"
 _MOST_HOST_CHARS = 300
 

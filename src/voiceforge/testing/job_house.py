@@ -61,6 +61,7 @@ class JobHouse:
     database: Database
     blobs: Blobs
     jobs: Jobs
+    news: JobNews
     runner: JobRunner
     sweep: JobSweep
     workers: JobWorkers
@@ -151,6 +152,7 @@ async def job_house(
         database,
         blobs,
         jobs,
+        told,
         runner,
         sweep,
         JobWorkers(runner, queue, sweep, count=workers),

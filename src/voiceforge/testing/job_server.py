@@ -21,6 +21,7 @@ from voiceforge.services.batches import Batches
 from voiceforge.services.container import Services
 from voiceforge.services.job_runner import RunRules
 from voiceforge.services.job_watch import JobWatch
+from voiceforge.services.uploads import Uploads
 from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.testing.fake_engine import Script
 from voiceforge.testing.job_house import JobHouse, job_house
@@ -130,5 +131,11 @@ class _AppWithJobs:
             transcriptions=house.transcriptions,
             jobs=house.jobs,
             job_watch=JobWatch(house.database, house.jobs),
-            batches=Batches(house.database, house.jobs),
+            batches=Batches(house.database, house.jobs, house.news),
+            uploads=Uploads(
+                database=house.database,
+                folder=self._folder / "uploads",
+                temp_dir=self._folder,
+                max_bytes=1 << 24,
+            ),
         )

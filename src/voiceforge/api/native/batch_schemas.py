@@ -15,15 +15,17 @@ class ItemOptions(Options):
     the batch."""
 
     mode: Literal["async"] = "async"
-    upload_id: None = Field(None, description="Not in batches: an upload becomes a job by itself.")
 
 
 class SharedOptions(ItemOptions):
-    """What all recordings of a batch share; `metadata` is the batch's own."""
+    """What all recordings of a batch share; `metadata` is the batch's own, and `callback_url` is also told of
+    the end of the batch."""
 
     url: None = Field(None, description="Stands in the items.")
+    upload_id: None = Field(None, description="Stands in the items.")
     items: list[Any] | None = Field(
-        None, description="JSON objects: a `url`, and any option that is to differ. Up to 1000."
+        None,
+        description="JSON objects: a `url` or an `upload_id`, and any option that is to differ. Up to 1000.",
     )
 
 
@@ -71,6 +73,7 @@ class BatchOut(BaseModel):
     partial_failure: bool = Field(description="Some failed or were refused, and not all.")
     refused: list[RefusedItemOut] = Field(description="Items that became no transcription, and why.")
     metadata: dict[str, Any]
+    callback_url: str | None
     created_at: str
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -32,11 +33,22 @@ from voiceforge.api.native.job_convert import (
 )
 from voiceforge.api.native.jobs import REPLAYED_HEADER, documented, json_reply, page, read_query
 from voiceforge.api.native.schemas import ErrorOut, Options
-from voiceforge.errors import EmptyAudio, InvalidRequest, UnsupportedOption, VoiceForgeError
+from voiceforge.errors import (
+    EmptyAudio,
+    InvalidRequest,
+    StorageFull,
+    Unavailable,
+    UnsupportedOption,
+    VoiceForgeError,
+)
 from voiceforge.services.batches import Batches, BatchRequest, BatchView
-from voiceforge.services.jobs import JobRequest, JobStatus
+from voiceforge.services.jobs import JobRequest
 from voiceforge.services.recordings import Source, UrlSource
 from voiceforge.services.transcriptions import DEFAULT_TENANT, Transcriptions
+from voiceforge.speech.options import TranscribeOptions
+
+if TYPE_CHECKING:
+    from voiceforge.services.uploads import Uploads as UploadsInPieces
 
 _MOST_ITEMS = 1000
 _WHAT = "batch"
@@ -46,23 +58,29 @@ _OF_THE_BATCH = frozenset({"items", "metadata"})
 class BatchReception:
     """Reads the body of a request for a batch."""
 
-    def __init__(self, transcriptions: Transcriptions, config: HttpConfig) -> None:
+    def __init__(
+        self, transcriptions: Transcriptions, config: HttpConfig, in_pieces: UploadsInPieces | None = None
+    ) -> None:
+        self._in_pieces = in_pieces
         self._transcriptions = transcriptions
         self._config = config
         self._uploads = Uploads(config.max_upload_bytes, config.upload_idle_s)
 
-    async def receive(self, request: Request) -> BatchRequest:
+    async def receive(self, request: Request, held: AsyncExitStack) -> BatchRequest:
         """
+        Args:
+            held: what the items need until the batch was dealt with.
+
         Raises:
             InvalidRequest, UnsupportedOption: what all items share is wrong, or there is none.
-            ModelNotFound, ModelNotInstalled, UploadTooLarge
+            ModelNotFound, ModelNotInstalled, UploadTooLarge, Unavailable
         """
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         key = idempotency_key(request)
         if content_type == "application/json":
             body = await self._uploads.json_object(request)
             shared = self._shared(body)
-            items = [self._item(one, body) for one in shared.items or ()]
+            items = [await self._item(one, body, held) for one in shared.items or ()]
         elif content_type == "multipart/form-data":
             form = await self._uploads.form(request, many=True)
             fields = form.fields.as_input(SharedOptions)
@@ -83,27 +101,43 @@ class BatchReception:
             raise InvalidRequest(
                 f"a batch has up to {_MOST_ITEMS} items; this has {len(items)}", field="items"
             )
-        return BatchRequest(items, DEFAULT_TENANT, shared.metadata or {}, key)
+        return BatchRequest(items, DEFAULT_TENANT, shared.metadata or {}, shared.callback_url, key)
 
     def _shared(self, given: Mapping[str, Any]) -> SharedOptions:
         """What is wrong for all is refused at once."""
         shared = parse(SharedOptions, given)
-        check_job_options(shared)
-        self._transcriptions.check(shared.model, transcribe_options(shared, self._config.defaults))
+        self._check(shared)
         return shared
 
-    def _item(self, item: Any, body: Mapping[str, Any]) -> JobRequest | VoiceForgeError:
+    async def _item(
+        self, item: Any, body: Mapping[str, Any], held: AsyncExitStack
+    ) -> JobRequest | VoiceForgeError:
         try:
             if not isinstance(item, dict):
-                raise InvalidRequest("an item is a JSON object with a url", field="items")
+                raise InvalidRequest("an item is a JSON object with a url or an upload_id", field="items")
             own = parse(ItemOptions, {**_for_items(body), **item})
+            if own.upload_id is not None:
+                return await self._uploaded(own, own.upload_id, held)
+            if own.url is None:
+                raise InvalidRequest("this item has neither url nor upload_id", field="url")
             if not self._config.features.url_input:
                 raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
-            if own.url is None:
-                raise InvalidRequest("this item has no url", field="url")
             return self._request(own, UrlSource(own.url), None)
+        except (Unavailable, StorageFull):
+            raise
         except VoiceForgeError as error:
             return error
+
+    async def _uploaded(self, own: ItemOptions, upload_id: str, held: AsyncExitStack) -> JobRequest:
+        """What was uploaded before, in pieces."""
+        if own.url is not None:
+            raise InvalidRequest("an item has a url or an upload_id, not both", field="upload_id")
+        if self._in_pieces is None:
+            raise InvalidRequest("this server takes no uploads in pieces", field="upload_id")
+        self._check(own)
+        source = self._in_pieces.source(DEFAULT_TENANT, upload_id, keep=own.retention != "none")
+        uploaded = await held.enter_async_context(source)
+        return self._request(own, uploaded.audio, uploaded.filename)
 
     def _upload(self, file: FormFile, fields: Mapping[str, Any]) -> JobRequest | VoiceForgeError:
         try:
@@ -114,20 +148,28 @@ class BatchReception:
             return error
 
     def _request(self, given: Options, source: Source, filename: str | None) -> JobRequest:
-        check_job_options(given)
-        options = transcribe_options(given, self._config.defaults)
-        model = self._transcriptions.check(given.model, options)
+        options, model = self._check(given)
         kept_s = self._config.unkept_text_s
         return job_request(given, source, options, model, filename, None, kept_s)
+
+    def _check(self, given: Options) -> tuple[TranscribeOptions, str]:
+        check_job_options(given)
+        options = transcribe_options(given, self._config.defaults)
+        return options, self._transcriptions.check(given.model, options)
 
 
 def _for_items(shared: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in shared.items() if name not in _OF_THE_BATCH}
 
 
-def router(batches: Batches, transcriptions: Transcriptions, config: HttpConfig) -> APIRouter:
+def router(
+    batches: Batches,
+    transcriptions: Transcriptions,
+    config: HttpConfig,
+    in_pieces: UploadsInPieces | None = None,
+) -> APIRouter:
     routes = APIRouter(prefix="/v1/batches", tags=["Jobs"])
-    reception = BatchReception(transcriptions, config)
+    reception = BatchReception(transcriptions, config, in_pieces)
 
     async def with_items(view: BatchView, query: ItemsQuery) -> dict[str, Any]:
         after = -1 if query.cursor is None else _index_in(query.cursor)
@@ -139,7 +181,8 @@ def router(batches: Batches, transcriptions: Transcriptions, config: HttpConfig)
     @routes.post("", status_code=202, response_model=BatchWithItemsOut, **_documented_body())
     async def submit(request: Request) -> Response:
         """Transcribe many recordings, each in its own time: URLs as JSON, or files in a form."""
-        submitted = await batches.submit(await reception.receive(request))
+        async with AsyncExitStack() as held:
+            submitted = await batches.submit(await reception.receive(request, held))
         headers = {"Location": f"/v1/batches/{submitted.view.batch.id}"}
         if not submitted.created:
             headers[REPLAYED_HEADER] = "true"
@@ -177,16 +220,10 @@ def _index_in(cursor: str) -> int:
 def batch_document(view: BatchView) -> dict[str, Any]:
     """A `BatchOut`."""
     batch = view.batch
-    counts = {status.value: view.counts.get(status, 0) for status in JobStatus}
-    failed = view.counts.get(JobStatus.FAILED, 0) + len(batch.refused)
     return {
-        "id": batch.id,
-        "status": view.status.value,
-        "size": batch.size,
-        "counts": {**counts, "refused": len(batch.refused)},
-        "partial_failure": 0 < failed < batch.size,
+        **view.summary(),
         "refused": [asdict(item) for item in batch.refused],
-        "metadata": dict(batch.metadata),
+        "callback_url": batch.callback_url,
         "created_at": iso_time(batch.created_at),
     }
 

@@ -34,10 +34,10 @@ async def add(connection: AsyncConnection, batch: Batch) -> None:
         raise
 
 
-async def get(connection: AsyncConnection, tenant: str, batch_id: str) -> Batch | None:
-    return _one(
-        await connection.execute(select(table).where(table.c.id == batch_id, table.c.tenant == tenant))
-    )
+async def get(connection: AsyncConnection, tenant: str, batch_id: str, *, lock: bool = False) -> Batch | None:
+    """lock: until the end of the transaction nobody else gets it so."""
+    query = select(table).where(table.c.id == batch_id, table.c.tenant == tenant)
+    return _one(await connection.execute(query.with_for_update(key_share=True) if lock else query))
 
 
 async def by_idempotency_key(connection: AsyncConnection, tenant: str, key: str) -> Batch | None:
@@ -67,6 +67,19 @@ async def counts(
     for batch_id, status, count in rows:
         found[batch_id][JobStatus(status)] = count
     return found
+
+
+async def goes_on(connection: AsyncConnection, batch_id: str) -> bool:
+    """Whether any of its transcriptions is not over."""
+    found = await connection.execute(
+        select(transcriptions.c.id)
+        .where(
+            transcriptions.c.batch_id == batch_id,
+            transcriptions.c.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)),
+        )
+        .limit(1)
+    )
+    return found.first() is not None
 
 
 async def items(connection: AsyncConnection, batch_id: str, *, after: int, limit: int) -> list[Job]:

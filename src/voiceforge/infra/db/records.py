@@ -147,6 +147,7 @@ class Batch:
     metadata: Mapping[str, Any]
     size: int
     refused: Sequence[RefusedItem]
+    callback_url: str | None
     idempotency_key: str | None
     request_digest: str | None
     created_at: float

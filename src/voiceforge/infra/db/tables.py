@@ -76,6 +76,7 @@ batches = Table(
     # Of its items, those that were refused among them: [{"index", "kind", "code", "message", "field"}]
     Column("size", Integer, nullable=False),
     Column("refused", DOCUMENT, nullable=False),
+    Column("callback_url", Text),
     Column("idempotency_key", String(255)),
     Column("request_digest", String(64)),
     Column("created_at", Double, nullable=False),

@@ -56,6 +56,7 @@ def upgrade() -> None:
         sa.Column("metadata", DOCUMENT, nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("refused", DOCUMENT, nullable=False),
+        sa.Column("callback_url", sa.Text(), nullable=True),
         sa.Column("idempotency_key", sa.String(length=255), nullable=True),
         sa.Column("request_digest", sa.String(length=64), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
