@@ -54,7 +54,7 @@ async def house(
 
 
 def batches_of(house: JobHouse) -> Batches:
-    return Batches(house.database, house.jobs, house.news)
+    return Batches(house.database, house.intake, house.jobs, house.news)
 
 
 def asks(source: Path = BECKETT, **options: Any) -> JobRequest:

@@ -22,6 +22,7 @@ from voiceforge.main.settings import Settings
 from voiceforge.main.settings_jobs import JOBS_AT_ONCE
 from voiceforge.services.batches import Batches
 from voiceforge.services.chores import Chore, Chores, OwnChores
+from voiceforge.services.job_intake import JobIntake
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_runner import JobRunner, RunRules
 from voiceforge.services.job_sweep import JobSweep, Workplace
@@ -60,6 +61,7 @@ class JobRoom:
     """Everything about jobs in one process. workers, senders: None where it leaves the work to others."""
 
     settings: Settings
+    intake: JobIntake
     jobs: Jobs
     webhooks: Webhooks
     uploads: Uploads
@@ -82,7 +84,7 @@ class JobRoom:
             services,
             jobs=self.jobs,
             job_watch=watch,
-            batches=Batches(self.database, self.jobs, self.news),
+            batches=Batches(self.database, self.intake, self.jobs, self.news),
             webhooks=self.webhooks,
             uploads=self.uploads,
         )
@@ -163,7 +165,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
     secret = settings.webhooks.callback_secret
     webhooks = Webhooks(database=database, sender=sender, queue=bell, fixed_signer=secret is not None)
-    jobs = Jobs(
+    intake = JobIntake(
         database=database,
         blobs=blobs,
         queue=queue,
@@ -173,6 +175,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         check_callback=webhooks.check_callback,
         retention=Retention(settings.retention.audio_s, settings.retention.text_s),
     )
+    jobs = Jobs(database=database, blobs=blobs, queue=queue, intake=intake, news=news)
     retention = RetentionSweep(
         database=database,
         blobs=blobs,
@@ -245,6 +248,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     services.health.watch(vitals.checks)
     return JobRoom(
         settings=settings,
+        intake=intake,
         jobs=jobs,
         webhooks=webhooks,
         uploads=uploads,

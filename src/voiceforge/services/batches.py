@@ -19,8 +19,10 @@ from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Batch, Job, JobStatus, Recording, RefusedItem
 from voiceforge.infra.db.transcriptions import IdempotencyKeyTaken
 from voiceforge.services.batch_view import BatchView
+from voiceforge.services.job_intake import JobIntake, JobRequest, Prepared, RecordingGone
 from voiceforge.services.job_news import JobNews
-from voiceforge.services.jobs import JobRequest, Jobs, JobView, Prepared, RecordingGone, view_of
+from voiceforge.services.job_view import JobView, view_of
+from voiceforge.services.jobs import Jobs
 from voiceforge.services.transcriptions import DEFAULT_TENANT
 
 __all__ = ["Batch", "BatchItems", "BatchRequest", "BatchView", "Batches", "RefusedItem", "SubmittedBatch"]
@@ -72,9 +74,16 @@ class Batches:
     """
 
     def __init__(
-        self, database: Database, jobs: Jobs, news: JobNews, *, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        intake: JobIntake,
+        jobs: Jobs,
+        news: JobNews,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
+        self._intake = intake
         self._jobs = jobs
         self._news = news
         self._clock = clock
@@ -88,7 +97,7 @@ class Batches:
             Unavailable, StorageFull: nothing was accepted.
         """
         if request.callback_url is not None:
-            await self._jobs.check_callback(request.callback_url)
+            await self._intake.check_callback(request.callback_url)
         free = asyncio.Semaphore(_CHECKED_AT_ONCE)
         checked = await asyncio.gather(*(self._checked(item, free) for item in request.items))
         batch, accepted = self._new(request, checked)
@@ -99,7 +108,7 @@ class Batches:
         while True:
             for number, prepared in enumerate(accepted):
                 if stored[number] is None:
-                    stored[number] = await self._jobs.store(prepared)
+                    stored[number] = await self._intake.store(prepared)
             try:
                 jobs = await self._accept(batch, accepted, stored)
             except RecordingGone:
@@ -111,8 +120,8 @@ class Batches:
                 return SubmittedBatch(earlier, created=False)
             break
         for recording, job in zip(stored, jobs, strict=True):
-            await self._jobs.discard_unused(recording, job)
-        await self._jobs.announce(jobs)
+            await self._intake.discard_unused(recording, job)
+        await self._intake.announce(jobs)
         counts = {JobStatus.QUEUED: len(jobs)} if jobs else {}
         return SubmittedBatch(BatchView(batch, counts), created=True)
 
@@ -123,7 +132,7 @@ class Batches:
             return item
         async with free:
             try:
-                return await self._jobs.prepare(item)
+                return await self._intake.prepare(item)
             except VoiceForgeError as error:
                 if error.kind not in _ONE_S_OWN:
                     raise
@@ -186,7 +195,7 @@ class Batches:
         async with self._database.transaction() as connection:
             await rows.add(connection, batch)
             jobs = [
-                await self._jobs.write(connection, prepared, recording)
+                await self._intake.write(connection, prepared, recording)
                 for prepared, recording in zip(accepted, stored, strict=True)
             ]
             if not jobs:

@@ -15,8 +15,8 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Claim, Job, JobError, JobStatus, Rank
 from voiceforge.infra.jobqueue.base import JobQueue
 from voiceforge.services.job_news import JobNews
-from voiceforge.services.job_runner import JobObserver, RunRules
-from voiceforge.services.jobs import lane_of, task_of
+from voiceforge.services.job_rules import JobObserver, RunRules
+from voiceforge.services.job_tasks import lane_of, task_of
 from voiceforge.telemetry.logger import Logger
 
 _log = Logger(__name__)

@@ -14,7 +14,7 @@ from voiceforge.infra.db import line
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.jobqueue.base import JobQueue, Lane
 from voiceforge.services.health import Check
-from voiceforge.services.jobs import lane_of
+from voiceforge.services.job_tasks import lane_of
 from voiceforge.telemetry.logger import Logger
 
 _log = Logger(__name__)

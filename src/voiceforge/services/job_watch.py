@@ -15,7 +15,8 @@ from voiceforge.infra.db import chunks, events
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Event, JobStatus
 from voiceforge.services.chunk_codec import ChunkCodec, UnreadableChunk
-from voiceforge.services.jobs import Jobs, JobView
+from voiceforge.services.job_view import JobView
+from voiceforge.services.jobs import Jobs
 from voiceforge.speech.transcript.types import Segment
 
 _CHUNK = "transcription.chunk"

@@ -9,6 +9,8 @@ from pathlib import Path
 from voiceforge.errors import UnreadableAudio
 
 _READ_BYTES = 1 << 20
+AUDIO_PREFIX = "audio"
+"""Below it stand the blobs of recordings, by the recordings' ids."""
 
 
 @dataclass(frozen=True, slots=True)

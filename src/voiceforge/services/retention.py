@@ -19,7 +19,8 @@ from voiceforge.infra.db import transcriptions as rows
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Job
 from voiceforge.services.chores import Chore
-from voiceforge.services.jobs import AUDIO_PREFIX, Jobs
+from voiceforge.services.jobs import Jobs
+from voiceforge.services.recordings import AUDIO_PREFIX
 from voiceforge.telemetry.logger import Logger
 
 _log = Logger(__name__)

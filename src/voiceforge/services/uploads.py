@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
@@ -19,28 +18,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voiceforge.errors import (
-    ChecksumMismatch,
     Conflict,
     EmptyAudio,
     InvalidRequest,
-    NotFound,
-    UploadTooLarge,
 )
 from voiceforge.infra.blobs.growing_file import FileBusy, FileIncomplete, GrowingFile
 from voiceforge.infra.blobs.off_loop import disk_errors, to_end
 from voiceforge.infra.db import uploads as rows
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id, new_token
-from voiceforge.infra.db.records import Upload as Upload
+from voiceforge.infra.db.records import Upload
 from voiceforge.services.chores import Chore
 from voiceforge.services.recordings import AudioFile, file_digest
+from voiceforge.services.upload_turn import CHECKSUMS, Checksum, Turn, no_such_upload, upload_too_large
 from voiceforge.telemetry.logger import Logger
+
+# What callers of this module need of the modules below it.
+__all__ = ["CHECKSUMS", "Checksum", "Upload", "Uploaded", "Uploads"]
 
 _log = Logger(__name__)
 
-_WRITE_BYTES = 1 << 20
-_SAVE_BYTES = 8 << 20
-"""So much, at most, has to be sent again after a crash."""
 _LOOK_S = 0.5
 _TURN_S = 10.0
 """The longest wait for an earlier request to end."""
@@ -50,15 +47,6 @@ _SWEEP_EVERY_S = 300.0
 _SWEPT_AT_ONCE = 100
 _STRAY_AGE_S = 600.0
 """A file that nobody wrote to for so long, and that no upload knows."""
-CHECKSUMS = ("sha1", "sha256", "md5")
-
-
-@dataclass(frozen=True, slots=True)
-class Checksum:
-    """Of one request's bytes. algorithm: one of CHECKSUMS."""
-
-    algorithm: str
-    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +93,7 @@ class Uploads:
             UploadTooLarge, Unavailable
         """
         if length_bytes > self.max_bytes:
-            raise _too_large(self.max_bytes)
+            raise upload_too_large(self.max_bytes)
         now = self._clock()
         upload = Upload(
             id=new_id("up", now),
@@ -182,13 +170,13 @@ class Uploads:
         try:
             upload = await self._get(tenant, upload_id)
             _check_fits(upload, offset_bytes, declared_bytes or 0)
-            turn = _Turn(self._database, upload, writer, file, checksum)
+            turn = Turn(self._database, upload, writer, file, checksum)
             await self._receive(turn, pieces)
         finally:
             await asyncio.shield(self._let_go(upload_id, writer, file))
         return replace(upload, offset_bytes=turn.saved_bytes, writer=None)
 
-    async def _receive(self, turn: _Turn, pieces: AsyncIterator[bytes]) -> None:
+    async def _receive(self, turn: Turn, pieces: AsyncIterator[bytes]) -> None:
         broken = True
         coming: asyncio.Future[bytes | None] | None = None
         try:
@@ -267,7 +255,7 @@ class Uploads:
             try:
                 os.link(self._folder / upload_id, name)
             except FileNotFoundError:
-                raise _unknown() from None
+                raise no_such_upload() from None
             except OSError:
                 with disk_errors():
                     shutil.copyfile(self._folder / upload_id, name)
@@ -335,7 +323,7 @@ class Uploads:
         async with self._database.reading() as connection:
             upload = await rows.get(connection, tenant, upload_id)
         if upload is None or upload.expires_at <= self._clock():
-            raise _unknown()
+            raise no_such_upload()
         return upload
 
     async def _take_turn(self, upload_id: str, writer: str) -> None:
@@ -365,7 +353,7 @@ class Uploads:
             except FileIncomplete:
                 # The row may be newer than our look at it was; else bytes were lost.
                 if (await self._get(tenant, upload_id)).offset_bytes == upload.offset_bytes:
-                    raise _unknown() from None
+                    raise no_such_upload() from None
             except FileBusy:
                 if time.monotonic() > until:
                     raise Conflict("another request is bringing this upload; ask again where it is") from None
@@ -376,85 +364,11 @@ class Uploads:
         return GrowingFile(self._folder / upload_id, size_bytes)
 
 
-class _Turn:
-    """One request's part of an upload."""
-
-    def __init__(
-        self, database: Database, upload: Upload, writer: str, file: GrowingFile, checksum: Checksum | None
-    ) -> None:
-        self._database = database
-        self._upload = upload
-        self._writer = writer
-        self._file = file
-        self._checksum = checksum
-        self._digest = None if checksum is None else hashlib.new(checksum.algorithm, usedforsecurity=False)
-        self._held = bytearray()
-        self._written_bytes = upload.offset_bytes
-        self.saved_bytes = upload.offset_bytes
-
-    async def take(self, piece: bytes) -> None:
-        if self._written_bytes + len(self._held) + len(piece) > self._upload.length_bytes:
-            raise _too_large(self._upload.length_bytes)
-        self._held += piece
-        if len(self._held) >= _WRITE_BYTES:
-            await self._write()
-        if self._checksum is None and self._written_bytes - self.saved_bytes >= _SAVE_BYTES:
-            await self.insist()
-            await self._save()
-
-    async def insist(self) -> None:
-        """
-        Raises:
-            Conflict: a later request wants its turn.
-        """
-        async with self._database.reading() as connection:
-            if not await rows.has_turn(connection, self._upload.id, self._writer):
-                raise Conflict("another request has taken this upload over")
-
-    async def save_what_came(self) -> None:
-        """Whatever ended it."""
-        if self._checksum is None:
-            try:
-                await asyncio.shield(self._write_and_save())
-            except Exception as error:
-                _log.warning("upload not saved to its end", problem=type(error).__name__)
-
-    async def finish(self) -> None:
-        await self._write()
-        if (
-            self._checksum is not None
-            and self._digest is not None
-            and self._digest.digest() != self._checksum.digest
-        ):
-            raise ChecksumMismatch("what came does not have the checksum that was given for it")
-        await self._save()
-
-    async def _write_and_save(self) -> None:
-        await self._write()
-        await self._save()
-
-    async def _write(self) -> None:
-        data, self._held = self._held, bytearray()
-        with disk_errors():
-            await to_end(self._file.write, data, self._digest)
-        self._written_bytes += len(data)
-
-    async def _save(self) -> None:
-        if self._written_bytes == self.saved_bytes:
-            return
-        with disk_errors():
-            await to_end(self._file.sync)
-        async with self._database.transaction() as connection:
-            if not await rows.advance(connection, self._upload.id, self._written_bytes):
-                raise _unknown()
-        self.saved_bytes = self._written_bytes
-
-
 def _check_fits(upload: Upload, offset_bytes: int, declared_bytes: int) -> None:
     if offset_bytes != upload.offset_bytes:
         raise Conflict(f"this upload goes on at byte {upload.offset_bytes}", field="Upload-Offset")
     if offset_bytes + declared_bytes > upload.length_bytes:
-        raise _too_large(upload.length_bytes)
+        raise upload_too_large(upload.length_bytes)
 
 
 async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
@@ -473,11 +387,3 @@ def _unchanged_since(folder: Path, before: float) -> list[Path]:
 
 def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
-
-
-def _too_large(limit_bytes: int) -> UploadTooLarge:
-    return UploadTooLarge(f"the upload is larger than {limit_bytes:,} bytes")
-
-
-def _unknown() -> NotFound:
-    return NotFound("there is no such upload, or its time is over")

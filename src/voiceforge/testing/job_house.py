@@ -21,6 +21,7 @@ from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub
 from voiceforge.services.engine_room import EngineRoom
+from voiceforge.services.job_intake import JobIntake
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_runner import JobRunner, RunRules
 from voiceforge.services.job_sweep import JobSweep, Workplace
@@ -60,6 +61,7 @@ class JobHouse:
 
     database: Database
     blobs: Blobs
+    intake: JobIntake
     jobs: Jobs
     news: JobNews
     runner: JobRunner
@@ -137,7 +139,7 @@ async def job_house(
         rules=rules,
         clock=clock,
     )
-    jobs = Jobs(
+    intake = JobIntake(
         database=database,
         blobs=blobs,
         queue=queue,
@@ -148,9 +150,11 @@ async def job_house(
         retention=retention,
         clock=clock,
     )
+    jobs = Jobs(database=database, blobs=blobs, queue=queue, intake=intake, news=told, clock=clock)
     house = JobHouse(
         database,
         blobs,
+        intake,
         jobs,
         told,
         runner,

@@ -131,7 +131,7 @@ class _AppWithJobs:
             transcriptions=house.transcriptions,
             jobs=house.jobs,
             job_watch=JobWatch(house.database, house.jobs),
-            batches=Batches(house.database, house.jobs, house.news),
+            batches=Batches(house.database, house.intake, house.jobs, house.news),
             uploads=Uploads(
                 database=house.database,
                 folder=self._folder / "uploads",

@@ -8,31 +8,31 @@ nothing of what the fields mean.
 from __future__ import annotations
 
 import asyncio
-import errno
-import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from io import FileIO
-from pathlib import Path
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from voiceforge.api.http.forms import Fields
+from voiceforge.api.http.spool import (
+    FILE_FIELD,
+    WRITE_BYTES,
+    Spool,
+    Upload,
+    spool_for,
+    upload_too_large,
+)
 from voiceforge.api.http.temp_files import RequestFiles, files_of
-from voiceforge.errors import EmptyAudio, InvalidRequest, StorageFull, UploadTooLarge
-from voiceforge.services.recordings import AudioBytes, AudioFile
+from voiceforge.errors import EmptyAudio, InvalidRequest, UploadTooLarge
 
-FILE_FIELD = "file"
-# What is smaller never touches the disk. One hop to a thread per MiB costs nothing next to the decode.
-_WRITE_BYTES = 1024 * 1024
+__all__ = ["FILE_FIELD", "Form", "FormFile", "OnFile", "Upload", "Uploads"]
+
 # Of several recordings in one form, only smaller ones stay in memory.
 _SMALL_OF_MANY_BYTES = 64 * 1024
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-_SMALL_PIECE_BYTES = 16 * 1024  # a body may come byte by byte; an object for each would weigh hundreds
 _IDLE_SLACK = 0.1  # so much longer may an idle upload live; to set the timer for every piece costs more
 _MAX_PARTS = 300
 _LONGEST_FILE_NAME = 255
@@ -40,11 +40,6 @@ _MAX_JSON_BYTES = 1024 * 1024
 # OpenAI's `known_speaker_references[]` are recordings inside text fields: four of 10 s as base64 fit.
 _MAX_TEXT_BYTES = 16 * 1024 * 1024
 _FORM_OVERHEAD_BYTES = _MAX_TEXT_BYTES + 1024 * 1024
-
-
-Upload = AudioFile | AudioBytes
-"""A recording that has fully arrived; a file is removed when the request is over."""
-
 
 OnFile = Callable[[Fields], int | None]
 """See `Uploads.form`."""
@@ -71,115 +66,6 @@ class Form:
     @property
     def filename(self) -> str | None:
         return self.files[0].filename if self.files else None
-
-
-def _too_large(limit_bytes: int) -> UploadTooLarge:
-    return UploadTooLarge(f"the upload is larger than {limit_bytes:,} bytes", field=FILE_FIELD)
-
-
-class _Spool:
-    """Collects a recording and takes its digest: in memory while it is small, else written to a temp file
-    in a thread, one MiB at a time."""
-
-    def __init__(self, files: RequestFiles, limit_bytes: int, *, small_bytes: int = _WRITE_BYTES - 1) -> None:
-        """
-        Args:
-            small_bytes: up to so many stay in memory when all have come; where that is the limit, nothing is
-                ever written.
-        """
-        self._files = files
-        self._limit_bytes = limit_bytes
-        self._small_bytes = small_bytes
-        self._ended = False
-        self._digest = hashlib.sha256()
-        self._waiting = _Pieces()
-        self._target: tuple[FileIO, Path] | None = None
-        self._size_bytes = 0
-
-    def take(self, data: bytes | memoryview) -> None:
-        self._size_bytes += len(data)
-        if self._size_bytes > self._limit_bytes:
-            raise _too_large(self._limit_bytes)
-        if self._target is None:
-            self._digest.update(data)
-        self._waiting.add(data)
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        self._ended = True
-
-    def writing_if_full(self) -> Awaitable[None] | None:
-        """To be awaited before more is taken; None where there is nothing to wait for."""
-        most_bytes = _WRITE_BYTES - 1
-        if self._ended or self._small_bytes == self._limit_bytes:
-            most_bytes = self._small_bytes
-        return self._write() if self._waiting.size_bytes > most_bytes else None
-
-    async def _write(self) -> None:
-        pieces, self._waiting = self._waiting.all, _Pieces()
-        try:
-            if self._target is None:
-                self._target = await self._files.create_off_loop()
-                await asyncio.to_thread(_write_all, self._target[0], pieces)
-            else:
-                await asyncio.to_thread(_digest_and_write_all, self._digest, self._target[0], pieces)
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise StorageFull("the server has no room for this upload", field=FILE_FIELD) from error
-            raise
-
-    async def finish(self) -> Upload:
-        if self._size_bytes == 0:
-            raise EmptyAudio("the upload is empty: it has 0 bytes", field=FILE_FIELD)
-        if self._target is None and self._size_bytes <= self._small_bytes:
-            return AudioBytes(tuple(self._waiting.all), self._digest.digest())
-        if self._waiting.size_bytes:
-            await self._write()
-        assert self._target is not None
-        file, path = self._target
-        file.close()
-        return AudioFile(path, self._digest.digest())
-
-
-def _spool(
-    files: RequestFiles, limit_bytes: int, memory_bytes: int | None, small_bytes: int = _WRITE_BYTES - 1
-) -> _Spool:
-    if memory_bytes is None:
-        return _Spool(files, limit_bytes, small_bytes=small_bytes)
-    limit_bytes = min(limit_bytes, memory_bytes)
-    return _Spool(files, limit_bytes, small_bytes=limit_bytes)
-
-
-class _Pieces:
-    """Bytes in the pieces they came in, without copying any but small ones."""
-
-    def __init__(self) -> None:
-        self.all: list[bytes | bytearray | memoryview] = []
-        self.size_bytes = 0
-
-    def add(self, data: bytes | memoryview) -> None:
-        self.size_bytes += len(data)
-        if len(data) >= _SMALL_PIECE_BYTES:
-            self.all.append(data)
-        elif self.all and isinstance(last := self.all[-1], bytearray):
-            last += data
-        else:
-            self.all.append(bytearray(data))
-
-
-def _write_all(file: FileIO, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
-    for piece in pieces:
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[file.write(rest) :]
-
-
-def _digest_and_write_all(
-    digest: hashlib._Hash, file: FileIO, pieces: Sequence[bytes | bytearray | memoryview]
-) -> None:
-    for piece in pieces:
-        digest.update(piece)
-    _write_all(file, pieces)
 
 
 class Uploads:
@@ -227,7 +113,7 @@ class Uploads:
                 nonlocal received
                 received += len(piece)
                 if received > self._max_upload_bytes + _FORM_OVERHEAD_BYTES:
-                    raise _too_large(self._max_upload_bytes)
+                    raise upload_too_large(self._max_upload_bytes)
                 parser.write(piece)
                 return reader.writing_if_full()
 
@@ -243,7 +129,7 @@ class Uploads:
             memory_bytes: the size it may have, where it is to stay in memory.
         """
         self._check_declared(request, 0)
-        spool = _spool(files_of(request.scope), self._max_upload_bytes, memory_bytes)
+        spool = spool_for(files_of(request.scope), self._max_upload_bytes, memory_bytes)
 
         def take(piece: bytes) -> Awaitable[None] | None:
             spool.take(piece)
@@ -272,7 +158,7 @@ class Uploads:
     def _check_declared(self, request: Request, overhead_bytes: int) -> None:
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_upload_bytes + overhead_bytes:
-            raise _too_large(self._max_upload_bytes)
+            raise upload_too_large(self._max_upload_bytes)
 
     async def _read(self, request: Request, take: Callable[[bytes], Awaitable[None] | None]) -> None:
         """Hand the body on, piece by piece.
@@ -316,7 +202,7 @@ class _FormReader:
     ) -> None:
         self._files = files
         self._many = many
-        self._spools: list[tuple[str | None, _Spool]] = []
+        self._spools: list[tuple[str | None, Spool]] = []
         self._max_upload_bytes = max_upload_bytes
         self._on_file = on_file
         self._header_name = b""
@@ -360,8 +246,8 @@ class _FormReader:
             memory_bytes = None
             if self._on_file is not None:
                 memory_bytes = self._on_file(Fields(self._pairs))
-            small_bytes = _SMALL_OF_MANY_BYTES if self._many else _WRITE_BYTES - 1
-            spool = _spool(self._files, self._max_upload_bytes, memory_bytes, small_bytes)
+            small_bytes = _SMALL_OF_MANY_BYTES if self._many else WRITE_BYTES - 1
+            spool = spool_for(self._files, self._max_upload_bytes, memory_bytes, small_bytes)
             self._spools.append((_file_name(options.get(b"filename")), spool))
             self._take = spool.take
         elif b"filename" in options:
@@ -411,7 +297,7 @@ class _FormReader:
         files = [FormFile(name, await self._finished(spool)) for name, spool in self._spools]
         return Form(Fields(self._pairs), tuple(files))
 
-    async def _finished(self, spool: _Spool) -> Upload | None:
+    async def _finished(self, spool: Spool) -> Upload | None:
         try:
             return await spool.finish()
         except EmptyAudio:
