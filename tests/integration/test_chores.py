@@ -9,7 +9,7 @@ import pytest
 from voiceforge.errors import Unavailable
 from voiceforge.infra.db import chores as rows
 from voiceforge.infra.db.database import Database
-from voiceforge.services.chores import Chore, Chores
+from voiceforge.services.chores import Chore, Chores, OwnChores
 
 
 class Clock:
@@ -85,6 +85,24 @@ async def test_one_that_fails_is_due_again_after_its_period(database: Database) 
     clock.now += 10.1
     act.broken = False
     assert await chores.do_if_due(chore)
+
+
+async def test_what_each_does_for_itself_is_done_soon_and_goes_on_after_it_failed() -> None:
+    times, done = 0, asyncio.Event()
+
+    async def act() -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise Unavailable("as the test wants it")
+        if times == 2:
+            raise RuntimeError("as the test wants it")
+        done.set()
+
+    running = asyncio.create_task(OwnChores([Chore("act", 0.01, act)]).run())
+    await asyncio.wait_for(done.wait(), 20)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_it_goes_on_after_the_database_was_away(database: Database) -> None:

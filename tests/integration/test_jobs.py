@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -21,6 +22,7 @@ from voiceforge.errors import (
     EngineFailed,
     InvalidRequest,
     NotFound,
+    StorageFull,
     Unavailable,
     UpstreamFailed,
     VoiceForgeError,
@@ -293,6 +295,46 @@ async def test_what_may_go_well_another_time_is_tried_again(make: Any) -> None:
     job = (await house.jobs.submit(asks())).job
     view = await ended(house, job.id)
     assert (view.job.status, view.job.attempts, view.job.error) == (JobStatus.COMPLETED, 3, None)
+
+
+@pytest.mark.parametrize("problem", [Unavailable("the store is away"), StorageFull("no room")], ids=str)
+async def test_a_job_waits_for_its_store_as_long_as_that_is_away(
+    make: Any, blobs: MemoryBlobs, problem: VoiceForgeError
+) -> None:
+    house = await make(rules=replace(QUICK, max_backoff_s=0.05))
+    job = (await house.jobs.submit(asks())).job
+    blobs.failing = problem
+    for _ in range(2 * QUICK.max_attempts):  # more than it may fail
+
+        async def tried() -> bool:
+            return bool(await house.runner.run(job.id))
+
+        await until(tried, "its turn")
+    waiting = (await house.jobs.show(ME, job.id)).job
+    assert (waiting.status, waiting.attempts) == (JobStatus.QUEUED, 0)
+    assert waiting.error
+    assert waiting.error.code == problem.code
+    blobs.failing = None
+    house.start()
+    view = await ended(house, job.id)
+    assert (view.job.status, view.job.error) == (JobStatus.COMPLETED, None)
+
+
+async def test_the_folder_of_a_job_that_lasts_does_not_look_left_behind(make: Any, tmp_path: Path) -> None:
+    held = Held()
+    house = await make(held)
+    house.start()
+    job = (await house.jobs.submit(asks())).job
+    await held.wait()
+    (folder,) = await asyncio.to_thread(lambda: list(tmp_path.glob("job-*")))
+    os.utime(folder, (0, 0))
+
+    async def touched() -> bool:
+        return folder.stat().st_mtime > 0
+
+    await until(touched, "the next heartbeat")
+    held.release.set()
+    assert (await ended(house, job.id)).job.status is JobStatus.COMPLETED
 
 
 async def test_what_keeps_failing_ends_with_its_reason_and_can_be_tried_again(make: Any) -> None:

@@ -23,6 +23,7 @@ from voiceforge.api.native.job_schemas import (
     ProgressOut,
 )
 from voiceforge.api.native.schemas import ErrorOut
+from voiceforge.errors import StorageFull, Unavailable
 from voiceforge.services.jobs import JobRequest
 from voiceforge.services.old_news import OldNews
 from voiceforge.services.samples import sample_recordings
@@ -363,6 +364,35 @@ def test_the_database_away_is_503_and_leaves_nothing(client, server):
         server.house.database.refuse(None)
     assert client.get(PATH).json()["data"] == []
     assert not list(server.temp_dir.glob("upload-*"))
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "code"),
+    [
+        (Unavailable("the store does not answer", retry_after_s=5.0), 503, "unavailable"),
+        (StorageFull("there is no room left where this should be stored"), 507, "storage_full"),
+    ],
+    ids=str,
+)
+def test_a_store_that_takes_nothing_is_told_and_leaves_nothing(client, server, problem, status, code):
+    headers = {"Idempotency-Key": code}
+    form = {"data": {"mode": "async"}, "files": {"file": CLIP}}
+    server.blobs.failing = problem
+    try:
+        for path in (PATH, BATCHES):
+            fields = form if path == PATH else {"files": [("file", CLIP), ("file", DICKENS.read_bytes())]}
+            reply = client.post(path, **fields, headers=headers)
+            assert error_of(reply, status).code == code
+            assert ("retry-after" in reply.headers) == (status == 503)
+        assert client.get(PATH).json()["data"] == []
+        assert not list(server.temp_dir.glob("upload-*"))
+        accepted = client.post(PATH, json={"mode": "async", "url": "https://talks.invalid/a.mp3"})
+        assert accepted.status_code == 202  # nothing is stored for it yet
+    finally:
+        server.blobs.failing = None
+    made = client.post(PATH, **form, headers=headers)
+    assert (made.status_code, made.headers.get("idempotent-replayed")) == (202, None)
+    assert ended(client, made.json()["id"])["status"] == "completed"
 
 
 Told = tuple[str | None, str, dict[str, Any]]

@@ -6,10 +6,11 @@ import asyncio
 import base64
 import hashlib
 import io
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,7 +27,8 @@ from tusclient.exceptions import TusCommunicationError
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.native.tus_headers import checksum_of, filename_of, metadata_of
-from voiceforge.errors import Conflict, EmptyAudio, InvalidRequest, NotFound, UploadTooLarge
+from voiceforge.errors import Conflict, EmptyAudio, InvalidRequest, NotFound, StorageFull, UploadTooLarge
+from voiceforge.infra.db import uploads as rows
 from voiceforge.infra.db.database import Database
 from voiceforge.services.uploads import Uploads
 from voiceforge.testing.job_house import TestClock
@@ -235,6 +237,26 @@ def test_speaks_the_protocol(servers: Servers) -> None:
     assert list(servers.folder.iterdir()) == []
 
 
+def test_an_expired_one_is_not_found_by_whatever_asks_for_it(servers: Servers, database_url: str) -> None:
+    """And says nothing of where it was: clients begin a new one."""
+    path = begun(servers.one, 6)
+
+    async def expire() -> None:
+        database = Database(database_url)
+        async with database.transaction() as connection:
+            await rows.expire_by(connection, path.rpartition("/")[2], time.time() - 1)
+        await database.close()
+
+    asyncio.run(expire())
+    for reply in (
+        httpx.head(f"{servers.one}{path}", headers=TUS),
+        httpx.patch(f"{servers.other}{path}", headers=PIECE | {"Upload-Offset": "0"}, content=b"e"),
+        httpx.delete(f"{servers.one}{path}", headers=TUS),
+    ):
+        assert reply.status_code == 404
+        assert "Upload-Offset" not in reply.headers
+
+
 def test_more_than_was_said_stops_where_it_crosses(servers: Servers) -> None:
     path = begun(servers.one, 5)
     reply = httpx.patch(
@@ -318,6 +340,31 @@ async def test_a_finished_one_is_a_recording(uploads: Uploads, tmp_path: Path) -
             pass
     assert list((tmp_path / "uploads").iterdir()) == []
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@contextmanager
+def largest_file(size_bytes: int) -> Iterator[None]:
+    """As if the disk were full beyond it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_what_came_before_the_disk_was_full_stays(uploads: Uploads, tmp_path: Path) -> None:
+    parts = [bytes([number]) * MIB for number in range(8)]
+    upload = await uploads.create(ME, 8 * MIB)
+    with largest_file(5 * MIB), pytest.raises(StorageFull):
+        await uploads.append(ME, upload.id, 0, pieces(*parts))
+    assert (await uploads.show(ME, upload.id)).offset_bytes == 5 * MIB
+    with pytest.raises(Conflict):
+        await uploads.append(ME, upload.id, 0, pieces(*parts))
+    done = await uploads.append(ME, upload.id, 5 * MIB, pieces(*parts[5:]))
+    assert done.is_complete
+    stored = await asyncio.to_thread((tmp_path / "uploads" / upload.id).read_bytes)
+    assert stored == b"".join(parts)
 
 
 async def test_nobody_else_s(uploads: Uploads) -> None:

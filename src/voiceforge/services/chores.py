@@ -41,7 +41,8 @@ class OwnChores:
         self._chores = tuple(chores)
 
     async def run(self) -> None:
-        """Until cancelled; each is done soon, and again after its period. What fails is told."""
+        """Until cancelled; each is done soon, and again after its period, or sooner where what it needs was
+        away. What fails is told."""
         async with asyncio.TaskGroup() as group:
             for chore in self._chores:
                 group.create_task(self._repeat(chore))
@@ -49,13 +50,15 @@ class OwnChores:
     async def _repeat(self, chore: Chore) -> None:
         await asyncio.sleep(random.uniform(0, _FIRST_WITHIN_S))  # noqa: S311  # many start at once
         while True:
+            wait_s = chore.every_s
             try:
                 await chore.act()
             except VoiceForgeError as error:
                 _log.warning("chore waits", chore=chore.name, problem=error.code)
+                wait_s = min(wait_s, _LONGEST_LOOK_S)
             except Exception:
                 _log.exception("chore failed", chore=chore.name)
-            await asyncio.sleep(chore.every_s * random.uniform(0.8, 1.2))  # noqa: S311
+            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))  # noqa: S311
 
 
 class Chores:

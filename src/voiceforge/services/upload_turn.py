@@ -84,8 +84,10 @@ class Turn:
         await self._save()
 
     async def _write_and_save(self) -> None:
-        await self._write()
-        await self._save()
+        try:
+            await self._write()
+        finally:  # what was written before stays, also where there was no room for the rest
+            await self._save()
 
     async def _write(self) -> None:
         data, self._held = self._held, bytearray()

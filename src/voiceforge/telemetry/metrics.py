@@ -232,6 +232,7 @@ class Metrics:
             (),
             multiprocess_mode="livemin",
         )
+        self._queue_available.set(1)  # also where there is no broker: nobody is to be woken for that
 
         self._streams = self._new(
             Gauge, "streams_open", "Live streams open now.", (), multiprocess_mode="livesum"

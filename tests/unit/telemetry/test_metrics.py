@@ -83,6 +83,13 @@ def test_queue_batches_models_and_caches() -> None:
     assert value(metrics, "voiceforge_model_loaded", model="m") == 0
 
 
+def test_a_broker_that_is_not_there_is_not_one_that_is_lost() -> None:
+    metrics = Metrics("1.2.3")
+    assert metrics.total("job_queue_available") == 1
+    metrics.queue_available(available=False)
+    assert metrics.total("job_queue_available") == 0
+
+
 def test_two_sets_of_metrics_in_one_process_do_not_meet() -> None:
     one, other = Metrics("1"), Metrics("1")
     one.observe_batch(model="m", rows=1)
