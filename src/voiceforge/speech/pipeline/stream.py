@@ -329,8 +329,6 @@ class GatedRecogniser:
         return self._options.interim_every_ms * SAMPLE_RATE_HZ // 1000
 
     def _rule(self, options: StreamOptions) -> EndpointRule:
-        capabilities = self._capabilities
-        longest_s = min(options.max_utterance_s or capabilities.best_window_s, capabilities.longest_window_s)
         endpoint_ms = options.endpointing_ms
         rule = EndpointRule(
             threshold=options.vad_threshold,
@@ -338,11 +336,11 @@ class GatedRecogniser:
             max_utterance_samples=0,
             min_utterance_ms=options.min_utterance_ms,
         )
-        air = self._padding + rule.tail_ms * SAMPLE_RATE_HZ // 1000
-        longest = min(
-            int(longest_s * SAMPLE_RATE_HZ), int(capabilities.longest_window_s * SAMPLE_RATE_HZ) - air
-        )
-        return replace(rule, max_utterance_samples=longest)
+        air_s = self._padding / SAMPLE_RATE_HZ + rule.tail_ms / 1000
+        best_s = self._capabilities.best_window_s - air_s
+        most_s = self._capabilities.longest_window_s - air_s
+        longest_s = min(options.max_utterance_s or best_s, most_s)
+        return replace(rule, max_utterance_samples=int(longest_s * SAMPLE_RATE_HZ))
 
     # -- what was heard
 
