@@ -93,7 +93,7 @@ class DecodeDesk:
         """How long finals take now, from the wish to the settled words."""
         with self._lock:
             now = self._clock()
-            known = (self._final_s or 0.0) * 0.5 ** ((now - self._final_at) / _HALF_LIFE_S)
+            known: float = (self._final_s or 0.0) * 0.5 ** ((now - self._final_at) / _HALF_LIFE_S)
             oldest = next(iter(self._finals), None)
             return known if oldest is None else max(known, now - oldest.began)
 
