@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 MOST_HEAD_BYTES = 64 * 1024
-# As much as one read from a socket brings.
-_MOST_WAITING_BYTES = 256 * 1024
+# A read from a socket brings up to four times that: one that nobody has taken yet is enough.
+_MOST_WAITING_BYTES = 64 * 1024
 _SHORT_BYTES = 16 * 1024
 _MOST_UNSENT_BYTES = 256 * 1024
 _MOST_UNHEARD_MESSAGES = 16
