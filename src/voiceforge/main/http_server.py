@@ -24,7 +24,6 @@ from voiceforge.api.deepgram_compat.errors import DeepgramErrors
 from voiceforge.api.http.config import HttpConfig, HttpFeatures
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.protocol import BoundedHeadProtocol, BoundedSocketProtocol
-from voiceforge.api.http.turns import TakeTurns, Turns
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.errors import VoiceForgeError
@@ -94,7 +93,7 @@ class HttpServer:
         self._stop = asyncio.Event()
         self.exit_code = 0
         self._gate = DrainGate(
-            TakeTurns(create_app(self._services, http_config(settings, version)), Turns()),
+            create_app(self._services, http_config(settings, version)),
             ErrorReplies((OpenAIErrors(), DeepgramErrors(), NativeErrors())),
         )
 

@@ -4,6 +4,7 @@ what the SDK made of the server's answers goes out.
 A process of its own, because two versions cannot be imported into one.
 """
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -22,14 +23,14 @@ PATIENCE_S = 30
 MAJOR = int(sys.argv[1])
 
 
-def client(job):
+def client(job, made=deepgram.DeepgramClient):
     http = job["url"]
     sockets = http.replace("http://", "ws://")
     places = {"base": http, "production": sockets, "agent": sockets}
     if MAJOR >= 7:
         places["agent_rest"] = http
     keys = {job.get("key_as", "api_key"): job["key"]}
-    return deepgram.DeepgramClient(**keys, environment=DeepgramClientEnvironment(**places), timeout=60)
+    return made(**keys, environment=DeepgramClientEnvironment(**places), timeout=60)
 
 
 def plain(made):
@@ -150,8 +151,28 @@ def live(job):
         return {"status": error.response.status_code}
 
 
+async def live_async(job):
+    """As frameworks have it: a stream of all audio, a Finalize, the end."""
+    told, errors = [], []
+    both = client(job, deepgram.AsyncDeepgramClient)
+    async with both.listen.v1.connect(**job["query"]) as connection:
+        connection.on(EventType.MESSAGE, lambda message: told.append(plain(message)))
+        connection.on(EventType.ERROR, lambda error: errors.append(repr(error)))
+        listening = asyncio.create_task(connection.start_listening())
+        await connection.send_media(base64.b64decode(job["audio"]))
+        for kind in ("Finalize", "CloseStream"):
+            if MAJOR == 5:
+                from deepgram.extensions.types.sockets import ListenV1ControlMessage
+
+                await connection.send_control(ListenV1ControlMessage(type=kind))
+            else:
+                await getattr(connection, {"Finalize": "send_finalize"}.get(kind, "send_close_stream"))()
+        await asyncio.wait_for(listening, PATIENCE_S)
+    return {"told": told, "errors": errors}
+
+
 def main():
-    jobs = {"recording": recording, "live": live}
+    jobs = {"recording": recording, "live": live, "live_async": lambda job: asyncio.run(live_async(job))}
     for line in sys.stdin:
         job = json.loads(line)
         try:

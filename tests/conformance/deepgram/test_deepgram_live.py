@@ -134,6 +134,10 @@ def test_silence_says_nothing(sdk):
 @pytest.mark.parametrize(
     ("query", "fmt", "subtype", "rate"),
     [
+        ("", "WAV", "PCM_16", None),
+        ("", "OGG", "OPUS", None),
+        ("encoding=flac", "FLAC", "PCM_16", None),
+        ("encoding=ogg-opus", "OGG", "OPUS", None),
         ("encoding=mulaw&sample_rate=8000", "RAW", "ULAW", 8000),
         ("encoding=alaw&sample_rate=8000", "RAW", "ALAW", 8000),
         ("encoding=linear32&sample_rate=16000", "RAW", "FLOAT", None),
@@ -165,10 +169,27 @@ def test_without_endpointing_nothing_is_an_endpoint(door, beckett):
     assert not any(one["speech_final"] for one in results(told))
 
 
+@pytest.mark.parametrize("query", ["", "encoding=flac"])
+def test_what_is_no_audio_closes_with_data_0000(door, query):
+    told, code, reason = talk(door, query, *cut(b"this is a letter, no recording. " * 4000))
+    assert code == 1008
+    assert reason.startswith("DATA-0000")
+    assert text_of(told) == ""
+
+
 def test_an_odd_number_of_bytes(door, beckett):
     samples, _ = soundfile.read(beckett, dtype="int16")
     query = "encoding=linear16&sample_rate=16000"
     told, code, _ = talk(door, query, *cut(samples.tobytes(), 3333), b"x")
+    assert code == 1000
+    assert SAID in text_of(told)
+
+
+def test_ten_thousand_frames_of_a_byte(door, beckett):
+    samples, _ = soundfile.read(beckett, dtype="int16")
+    said = samples.tobytes()
+    query = "encoding=linear16&sample_rate=16000"
+    told, code, _ = talk(door, query, *cut(said[:10_000], 1), *cut(said[10_000:]))
     assert code == 1000
     assert SAID in text_of(told)
 

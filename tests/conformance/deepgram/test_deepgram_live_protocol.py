@@ -1,5 +1,6 @@
 """The live door's protocol around a scripted stream: what unmodified SDKs make of it, and what others get."""
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -127,6 +128,15 @@ def test_every_kind_of_message_is_read_by_every_sdk(live_sdk):
     assert frozen["channel"]["alternatives"][0]["transcript"] == "Ever tried."
     assert frozen["metadata"]["model_uuid"]
     assert made["told"][-1]["duration"] == 0.1
+
+
+def test_the_async_clients(live_sdk):
+    query = {"model": "nova-3", "encoding": "linear16", "sample_rate": "16000", "punctuate": "true"}
+    made = live_sdk.ask("live_async", query=query, audio=base64.b64encode(bytes(3200)).decode())
+    assert made["errors"] == []
+    kinds = [one["type"] for one in made["told"]]
+    assert kinds == ["Results", "Results", "UtteranceEnd", "Results", "Metadata"]
+    assert made["told"][3]["from_finalize"]
 
 
 def test_booleans_and_lists_arrive_as_each_version_writes_them(live_sdk, streams):

@@ -12,14 +12,12 @@ from voiceforge.api.deepgram_compat.convert import Answered, listen_document
 from voiceforge.api.deepgram_compat.schemas import ErrorOut, ListenQuery
 from voiceforge.api.deepgram_compat.wishes import Wish, listen_wish
 from voiceforge.api.http.forms import Fields, parse
-from voiceforge.errors import UnsupportedOption
 from voiceforge.services.callback_shapes import CallbackNews, Letter
 from voiceforge.services.jobs import JobRequest
 from voiceforge.services.recordings import Source
 from voiceforge.speech.options import TranscribeOptions
 
 SURFACE = "deepgram"
-_METHODS = ("POST", "PUT")
 _MOST_RETRIES = 10
 _PAUSE_S = 30.0
 """As Deepgram's documentation has them."""
@@ -36,15 +34,7 @@ def callback_request(
     """
     Args:
         pairs: the query as it came.
-
-    Raises:
-        UnsupportedOption: such a method is not used for callbacks.
     """
-    method = (query.callback_method or _METHODS[0]).strip().upper()
-    if method not in _METHODS:
-        raise UnsupportedOption(
-            "callback_method is one of: POST, PUT", field="callback_method", choices=_METHODS
-        )
     kept = [pair for pair in pairs if pair[0] not in ("callback", "callback_method")]
     return JobRequest(
         source=source,
@@ -54,7 +44,7 @@ def callback_request(
         callback_url=query.callback,
         callback_shape={
             "surface": SURFACE,
-            "asked": {"request_id": request_id, "method": method, "query": kept},
+            "asked": {"request_id": request_id, "method": query.callback_method, "query": kept},
         },
     )
 

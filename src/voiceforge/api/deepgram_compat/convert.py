@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +23,12 @@ from voiceforge.api.deepgram_compat.writing import (
     confidence_of,
     paragraphs_document,
     search_document,
-    spoken,
+    spoken_in,
     text_of,
     utterances_of,
     word_documents,
 )
-from voiceforge.speech.transcript import ModelRef, Segment, Transcript
+from voiceforge.speech.transcript import ModelRef, Transcript
 
 _MODELS = uuid.UUID("6f1f5e0a-5a3c-5c55-9d59-3a4f0f1b7e10")
 """Namespace of the ids that models have at this door."""
@@ -60,7 +59,8 @@ def timestamp(moment: datetime) -> str:
 
 def listen_document(transcript: Transcript, wish: Wish, answered: Answered) -> ListenOut:
     channels = range(transcript.channels) if wish.options.channels == "split" else (None,)
-    told = [spoken_in([s for s in transcript.segments if s.channel == one], wish) for one in channels]
+    replacements = wish.writing.replacements
+    told = [spoken_in([s for s in transcript.segments if s.channel == one], replacements) for one in channels]
     known = model_uuid(transcript.model)
     return ListenOut(
         metadata=MetadataOut(
@@ -80,15 +80,6 @@ def listen_document(transcript: Transcript, wish: Wish, answered: Answered) -> L
             utterances=None if wish.utterance_gap_s is None else _utterances(told, transcript, wish),
         ),
     )
-
-
-def spoken_in(segments: Sequence[Segment], wish: Wish) -> list[Spoken]:
-    """All words of a channel. Where the engine is not sure of each, it may be of a segment."""
-    words = []
-    for segment in segments:
-        sure = 0.0 if segment.avg_logprob is None else math.exp(min(segment.avg_logprob, 0.0))
-        words += spoken(segment.words, wish.writing.replacements, sure)
-    return words
 
 
 def _channel(words: list[Spoken], transcript: Transcript, wish: Wish) -> ChannelOut:

@@ -5,7 +5,6 @@ Every message has every field that SDK 5 insists on: one that lacks any ends its
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,14 @@ from typing import Any
 
 from voiceforge.api.deepgram_compat.convert import model_info, model_uuid, timestamp
 from voiceforge.api.deepgram_compat.live_wishes import LiveWish
-from voiceforge.api.deepgram_compat.writing import Spoken, confidence_of, spoken, text_of, word_documents
+from voiceforge.api.deepgram_compat.writing import (
+    Spoken,
+    confidence_of,
+    spoken,
+    spoken_in,
+    text_of,
+    word_documents,
+)
 from voiceforge.speech.transcript import ModelRef
 from voiceforge.speech.transcript.stream_events import (
     Final,
@@ -76,10 +82,7 @@ class LiveMessages:
         return self._results(event.channel, channels, event.start, event.end, words, None)
 
     def _final(self, event: Final, channels: int) -> Message:
-        words: list[Spoken] = []
-        for segment in event.segments:
-            sure = 0.0 if segment.avg_logprob is None else math.exp(min(segment.avg_logprob, 0.0))
-            words += spoken(segment.words, self._wish.writing.replacements, sure)
+        words = spoken_in(event.segments, self._wish.writing.replacements)
         self._frozen_until[event.channel] = event.end
         from_finalize = event.reason == "finalize"
         self._finalize_told = self._finalize_told or from_finalize

@@ -6,9 +6,9 @@ some that it does not list (`no_delay`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _LACKING = "Refused where it is wished: this server does not have it."
 _NOTED = "Accepted and not done; `metadata.warnings` says so."
@@ -45,7 +45,9 @@ class Query(BaseModel):
     extra: list[str] = Field([], max_length=128, description="`key:value`, given back in `metadata`.")
     mip_opt_out: bool = Field(False, description="Nothing is ever learned from requests here.")
     callback: str | None = Field(None, max_length=4000, description="Where the result is to be sent.")
-    callback_method: str | None = Field(None, description="`POST` or `PUT`.")
+    callback_method: Annotated[Literal["POST", "PUT"], BeforeValidator(str.upper)] = Field(
+        "POST", description="How it is sent."
+    )
     filler_words: bool = Field(False, description=_NOTED)
     profanity_filter: bool = Field(False, description=_NOTED)
     numerals: bool = Field(False, description=_NOTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from voiceforge.api.deepgram_compat.schemas import (
     WordOut,
 )
 from voiceforge.api.deepgram_compat.wishes import Replacement, Writing
-from voiceforge.speech.transcript import Word
+from voiceforge.speech.transcript import Segment, Word
 
 _KEPT_INSIDE = frozenset("'’-‐.,:/@&_%+")
 _SENTENCE_END = frozenset(".?!…。？！")
@@ -65,6 +66,15 @@ def spoken(
     for replacement in replacements:
         made = _replaced(made, replacement)
     return made
+
+
+def spoken_in(segments: Iterable[Segment], replacements: Sequence[Replacement]) -> list[Spoken]:
+    """All words of a channel. Where the engine is not sure of each, it may be of a segment."""
+    words = []
+    for segment in segments:
+        sure = 0.0 if segment.avg_logprob is None else math.exp(min(segment.avg_logprob, 0.0))
+        words += spoken(segment.words, replacements, sure)
+    return words
 
 
 def _replaced(words: Sequence[Spoken], replacement: Replacement) -> list[Spoken]:
