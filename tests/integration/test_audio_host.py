@@ -22,6 +22,7 @@ import soundfile
 
 from voiceforge.errors import Cancelled, DecoderCrashed, ShuttingDown, UnreadableAudio
 from voiceforge.infra.audiohost.keeper import AudioHostKeeper, KeepingRules
+from voiceforge.infra.audiohost.member import NICENESS
 from voiceforge.infra.audiohost.pool import MemberPool
 from voiceforge.infra.audiohost.remote_aligner import ALIGN, RemoteAligner
 from voiceforge.infra.audiohost.remote_listener import LISTEN, RemoteListener
@@ -402,6 +403,9 @@ def test_members_have_one_thread_and_are_confined(house: House) -> None:
         next(recording.events())
         host, (member,) = psutil.Process(house.keeper.pid), house.members()
         assert (host.num_threads(), member.num_threads()) == (1, 1)
+        assert member.nice() == min(19, host.nice() + NICENESS)
+        assert os.getsid(host.pid) == os.getsid(0)  # in one of its own, priorities would count for nothing
+        assert os.getpgid(host.pid) != os.getpgid(0)
         assert member.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert member.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
         assert member.rlimit(psutil.RLIMIT_AS)[1] < host.memory_info().vms + (1 << 30)

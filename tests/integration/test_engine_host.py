@@ -33,6 +33,7 @@ from voiceforge.speech.engines.base import DecodeOptions, Hypothesis
 from voiceforge.speech.engines.device import RunsOn
 from voiceforge.speech.engines.tickets import BatcherLimits, DecodeQueue, Priority
 from voiceforge.testing.fake_engine_host import (
+    BUSY_LOADING,
     COLD,
     COMMAND,
     DIE,
@@ -44,6 +45,7 @@ from voiceforge.testing.fake_engine_host import (
     NOT_INSTALLED,
     SAY_IF_WARM,
     SLOW,
+    STOPS_LOADING,
     WARM,
     fake_spec,
 )
@@ -319,6 +321,30 @@ def test_a_model_whose_hosts_end_whenever_they_load_fails_its_requests(
     assert not queue.usable
     assert seen.starts == [False]
     queue.close()
+
+
+@pytest.mark.parametrize("rules", [WatchRules(stalled_s=2.0)])
+def test_a_host_that_is_stopped_while_it_loads_is_replaced(keeper: HostKeeper, seen: Seen) -> None:
+    paths = iter([STOPS_LOADING])
+    hosts = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id, next(paths, Path("fake"))), seen)
+    queue = hosts.start("fake", seen)
+    assert text(queue.open().submit(second(), PLAIN))
+    queue.close(0)
+
+
+@pytest.mark.parametrize("rules", [WatchRules(stalled_s=2.0)])
+def test_a_host_that_is_always_stopped_while_it_loads_is_given_up(keeper: HostKeeper, seen: Seen) -> None:
+    hosts = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id, STOPS_LOADING), seen)
+    with pytest.raises(EngineCrashed):
+        hosts.start("fake", seen)
+    assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize("rules", [WatchRules(stalled_s=2.0)])
+def test_a_host_that_takes_its_time_to_load_may(keeper: HostKeeper, seen: Seen) -> None:
+    hosts = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id, BUSY_LOADING), seen)
+    hosts.start("fake", seen).close(0)
+    assert seen.starts == [False]
 
 
 def test_two_users_share_one_host_that_ends_with_the_last(keeper: HostKeeper, seen: Seen) -> None:

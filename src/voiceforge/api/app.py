@@ -63,6 +63,7 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         redoc_url=None,
     )
     install_handlers(app, replies)
+    app.open_doors(system.health_router(services.health))
     app.open_doors(native.router(services, config))
     if services.jobs is not None:
         app.include_router(jobs.router(services, config))

@@ -24,6 +24,7 @@ from voiceforge.api.deepgram_compat.errors import DeepgramErrors
 from voiceforge.api.http.config import HttpConfig, HttpFeatures
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.protocol import BoundedHeadProtocol, BoundedSocketProtocol
+from voiceforge.api.http.turns import TakeTurns, Turns
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.errors import VoiceForgeError
@@ -93,7 +94,7 @@ class HttpServer:
         self._stop = asyncio.Event()
         self.exit_code = 0
         self._gate = DrainGate(
-            create_app(self._services, http_config(settings, version)),
+            TakeTurns(create_app(self._services, http_config(settings, version)), Turns()),
             ErrorReplies((OpenAIErrors(), DeepgramErrors(), NativeErrors())),
         )
 

@@ -1,4 +1,6 @@
-"""One of several processes that answer HTTP for one server. Started by the supervisor, never by hand."""
+"""One of several processes that answer HTTP for one server. Started by the supervisor, never by hand: with
+its order on standard input, or as the nursery of several, whose orders are on the descriptors named.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from voiceforge.infra.cache.clearings import SharedClearings
 from voiceforge.infra.enginehost.remote_keeper import RemoteHosts
+from voiceforge.main import nursery
 from voiceforge.main.build import build
 from voiceforge.main.early_signals import EarlySignals
 from voiceforge.main.http_server import HttpServer
@@ -24,10 +27,15 @@ from voiceforge.telemetry.metrics import Metrics
 
 
 def main() -> None:
+    told = sys.argv[1:]
+    source = nursery.hatch(*map(int, told)) if told else sys.stdin.fileno()
     signals = EarlySignals()
     signals.take()
-    order: WorkerOrder = pickle.load(sys.stdin.buffer)  # noqa: S301  # from our own parent
-    threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    try:
+        order: WorkerOrder = pickle.load(os.fdopen(source, "rb", closefd=False))  # noqa: S301  # from our parent
+    except EOFError:  # which is gone
+        return
+    threading.Thread(target=_end_with_parent, args=(source,), name="lifeline", daemon=True).start()
     configure_logging(order.settings.log.level, order.settings.log.format)
     return_large_blocks()
     signals.hold()
@@ -57,8 +65,8 @@ def _map_clearings(path: Path) -> SharedClearings:
         return SharedClearings(memoryview(mmap.mmap(file.fileno(), 0)))
 
 
-def _end_with_parent() -> None:
-    os.read(sys.stdin.fileno(), 1)  # not through its buffer, whose lock would be in the way at exit
+def _end_with_parent(lifeline: int) -> None:
+    os.read(lifeline, 1)  # not through a buffer, whose lock would be in the way at exit
     os._exit(0)
 
 

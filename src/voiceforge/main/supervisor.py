@@ -17,18 +17,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from voiceforge.infra.enginehost.keeper import HostKeeper
 from voiceforge.infra.enginehost.remote_keeper import KeeperServer
 from voiceforge.main.early_signals import STOP_SIGNALS, EarlySignals
+from voiceforge.main.nursery import Adopted, hatched
 from voiceforge.main.settings import Settings
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import SHARED_FOLDER_VARIABLE, forget_process
 
+_COMMAND = (sys.executable, "-P", "-m", "voiceforge.main.http_worker")
 _LOOK_EVERY_S = 0.2
 _CLEARINGS = "clearings"
 _CLEARINGS_BYTES = 4096
@@ -43,7 +47,7 @@ _log = Logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerOrder:
-    """What a worker is told on its standard input, which is its lifeline after that.
+    """What a worker is told on a pipe, which is its lifeline after that.
 
     listener_fd, up_fd: descriptors it inherits: the socket to accept from, and a pipe that it closes once
         it does.
@@ -65,9 +69,12 @@ class WorkerOrder:
 
 @dataclass(eq=False, slots=True)
 class _Worker:
+    """lifeline: it ends when that does."""
+
     name: str
-    process: subprocess.Popen[bytes]
-    started_at: float
+    process: subprocess.Popen[bytes] | Adopted
+    lifeline: IO[bytes]
+    started_at: float = field(default_factory=time.monotonic)
 
 
 class Supervisor:
@@ -113,8 +120,10 @@ class Supervisor:
 
     def _supervise(self, address: Path, metrics: Path, on_listening: Callable[[], None]) -> int:
         answering = threading.Event()
-        for number in range(1, self._settings.server.workers + 1):
-            self._workers.append(self._start(f"worker-{number}", address, metrics, answering))
+        names = [f"worker-{number}" for number in range(1, self._settings.server.workers + 1)]
+        self._workers += self._start_together(names, address, metrics, answering)
+        for name in names[len(self._workers) :]:
+            self._workers.append(self._start(name, address, metrics, answering))
         announced = False
         while not self._signals:
             if not announced and answering.is_set():
@@ -131,36 +140,66 @@ class Supervisor:
             time.sleep(_LOOK_EVERY_S)
         return self._stop()
 
+    def _start_together(
+        self, names: Sequence[str], address: Path, metrics: Path, answering: threading.Event
+    ) -> list[_Worker]:
+        """They share the memory of what they imported; those that take their places later do not."""
+        up, up_inside = os.pipe()
+        pipes = [os.pipe() for _ in names]
+        processes = hatched(
+            _COMMAND,
+            [order for order, _ in pipes],
+            inherited=[self._listener.fileno(), up_inside],
+            env=_environment(metrics),
+        )
+        workers = []
+        for order, _ in pipes:
+            os.close(order)
+        for _, lifeline in pipes[len(processes) :]:
+            os.close(lifeline)
+        for name, process, (_, lifeline) in zip(names, processes, pipes, strict=False):
+            workers.append(_Worker(name, process, os.fdopen(lifeline, "wb", buffering=0)))
+            self._tell(workers[-1], up_inside, address, metrics)
+        os.close(up_inside)
+        threading.Thread(target=_wait_up, args=(up, answering), name="workers-up", daemon=True).start()
+        return workers
+
     def _start(self, name: str, address: Path, metrics: Path, answering: threading.Event) -> _Worker:
         up, up_inside = os.pipe()
+        process = subprocess.Popen(  # noqa: S603
+            _COMMAND,
+            stdin=subprocess.PIPE,
+            bufsize=0,
+            pass_fds=[self._listener.fileno(), up_inside],
+            env=_environment(metrics),
+            process_group=0,  # a terminal's Ctrl-C shall reach it once, through us
+        )
+        assert process.stdin is not None
+        worker = _Worker(name, process, process.stdin)
+        self._tell(worker, up_inside, address, metrics)
+        os.close(up_inside)
+        threading.Thread(target=_wait_up, args=(up, answering), name=f"{name}-up", daemon=True).start()
+        return worker
+
+    def _tell(self, worker: _Worker, up_fd: int, address: Path, metrics: Path) -> None:
         order = WorkerOrder(
             settings=self._settings,
             version=self._version,
-            name=name,
+            name=worker.name,
             listener_fd=self._listener.fileno(),
-            up_fd=up_inside,
+            up_fd=up_fd,
             keeper=address,
             audio_host=self._audio_host,
             metrics=metrics,
             clearings=metrics.parent / _CLEARINGS,
         )
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "voiceforge.main.http_worker"],
-            stdin=subprocess.PIPE,
-            pass_fds=[order.listener_fd, order.up_fd],
-            env={**os.environ, SHARED_FOLDER_VARIABLE: str(metrics)},
-            start_new_session=True,  # a terminal's Ctrl-C shall reach it once, through us
-        )
-        os.close(up_inside)
-        assert process.stdin is not None
-        process.stdin.write(pickle.dumps(order))
-        process.stdin.flush()
-        threading.Thread(target=_wait_up, args=(up, answering), name=f"{name}-up", daemon=True).start()
-        _log.info("worker started", worker=name, pid=process.pid)
-        return _Worker(name, process, time.monotonic())
+        with suppress(BrokenPipeError):  # it has ended already, and is missed soon
+            worker.lifeline.write(pickle.dumps(order))
+        _log.info("worker started", worker=worker.name, pid=worker.process.pid)
 
     def _bury(self, worker: _Worker, metrics: Path) -> None:
         self._workers.remove(worker)
+        worker.lifeline.close()
         age_s = time.monotonic() - worker.started_at
         self._young_deaths = self._young_deaths + 1 if age_s < _YOUNG_S else 0
         _log.error("worker ended", worker=worker.name, exit_code=worker.process.returncode)
@@ -187,8 +226,12 @@ class Supervisor:
         return 0 if -code in self._signals else code
 
 
+def _environment(metrics: Path) -> dict[str, str]:
+    return {**os.environ, SHARED_FOLDER_VARIABLE: str(metrics)}
+
+
 def _wait_up(descriptor: int, answering: threading.Event) -> None:
-    """The worker writes a byte when it answers; one that ends before closes the pipe without."""
+    """Each worker that answers writes a byte; one that ends before closes the pipe without."""
     with os.fdopen(descriptor, "rb") as pipe:
-        if pipe.read(1):
+        while pipe.read(1):
             answering.set()

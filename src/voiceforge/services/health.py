@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
@@ -17,6 +18,9 @@ _ORDER: tuple[Status, ...] = ("ok", "degraded", "failed")
 
 _LOW_DISK_BYTES = 1 << 30
 _LOW_MEMORY_BYTES = 256 << 20
+_LOOK_AGAIN_S = 1.0
+_OLD_S = 10.0
+"""A look at disk and memory that is older is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ class Health:
         self._draining = False
         self._load_failure: str | None = None
         self._others: Callable[[], Sequence[Check]] = tuple
+        self._seen: tuple[Check, ...] = ()
+        self._seen_at = -_OLD_S
+        self._looking: asyncio.Future[tuple[Check, ...]] | None = None
 
     def watch(self, checks: Callable[[], Sequence[Check]]) -> None:
         """These belong to the reports too. They are asked for from any thread."""
@@ -74,17 +81,25 @@ class Health:
         self._load_failure = message
 
     def report(self) -> HealthReport:
-        """Everything worth knowing."""
-        return self._report(
-            (
-                self._model(),
-                self._disk(),
-                self._memory(),
-                self._runs_on(),
-                self._queue(),
-                *self._others(),
-            )
-        )
+        """Everything worth knowing. Blocks until the disk has answered."""
+        return self._whole(self._look())
+
+    async def report_seen(self) -> HealthReport:
+        """As `report`, for the event loop, which waits for nobody: disk and memory are those of an earlier
+        look, at most ten seconds ago, and are looked at again meanwhile. The first who asks waits."""
+        age_s = self._clock() - self._seen_at
+        if age_s > _LOOK_AGAIN_S and self._looking is None:
+            self._looking = asyncio.ensure_future(asyncio.to_thread(self._look))
+            self._looking.add_done_callback(self._has_looked)
+        if age_s > _OLD_S and self._looking is not None:
+            return self._whole(await asyncio.shield(self._looking))
+        return self._whole(self._seen)
+
+    def _has_looked(self, looking: asyncio.Future[tuple[Check, ...]]) -> None:
+        self._looking = None
+        # Whoever waits for a look that failed is told; another one is made for those who come then.
+        if not looking.cancelled() and looking.exception() is None:
+            self._seen, self._seen_at = looking.result(), self._clock()
 
     def ready(self) -> HealthReport:
         """ "failed" unless requests are welcome: the default model is loaded and nobody is leaving. What
@@ -93,6 +108,12 @@ class Health:
             Check("serving", "failed", "shutting down") if self._draining else Check("serving", "ok", "yes")
         )
         return self._report((self._model(), serving, *self._others()))
+
+    def _look(self) -> tuple[Check, ...]:
+        return self._disk(), self._memory()
+
+    def _whole(self, seen: tuple[Check, ...]) -> HealthReport:
+        return self._report((self._model(), *seen, self._runs_on(), self._queue(), *self._others()))
 
     def _report(self, checks: tuple[Check, ...]) -> HealthReport:
         worst = max(checks, key=lambda check: _ORDER.index(check.status)).status

@@ -20,7 +20,6 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +40,7 @@ from voiceforge.services.recordings import (
 )
 from voiceforge.services.result_cache import CacheUse, ResultCache
 from voiceforge.services.thread_run import GoOn, ThreadRun
+from voiceforge.services.work_threads import Closed, WorkThreads
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.engines.base import Capabilities
 from voiceforge.speech.engines.tickets import Priority, Ticket
@@ -127,7 +127,7 @@ class Transcriptions:
         self._recipe = recipe
         self._flights = Flights()
         # One more than may be admitted: it tells who comes too late, who would wait in silence otherwise.
-        self._threads = ThreadPoolExecutor(max_threads + 1, thread_name_prefix="transcribe")
+        self._threads = WorkThreads(max_threads + 1, "transcribe")
 
     def check(self, model: str | None, options: TranscribeOptions) -> str:
         """Refuse early what is bound to fail, before any upload is read; returns the model's id.
@@ -366,8 +366,8 @@ class Transcriptions:
 
     def _start(self, run: ThreadRun[Any]) -> asyncio.Future[None]:
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._threads, run.work)
-        except RuntimeError as error:  # how an executor says that it is closed
+            work = self._threads.start(run.work)
+        except Closed as error:
             raise ShuttingDown("the server is shutting down", retry_after_s=5) from error
         work.add_done_callback(run.ended)
         return work
@@ -391,7 +391,7 @@ class Transcriptions:
 
     def close(self) -> None:
         """Wait for what runs; close the engines first, or that may take long."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
         self._listener.close()
 
 

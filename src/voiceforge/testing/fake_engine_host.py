@@ -51,6 +51,9 @@ WARM, COLD = "warm", "cold"
 
 NOT_INSTALLED = Path("not-installed")
 DIES_LOADING = Path("dies-loading")
+STOPS_LOADING = Path("stops-loading")
+BUSY_LOADING = Path("busy-loading")
+BUSY_S = 4.0
 
 COMMAND = (sys.executable, "-P", "-m", "voiceforge.testing.fake_engine_host")
 
@@ -58,7 +61,8 @@ COMMAND = (sys.executable, "-P", "-m", "voiceforge.testing.fake_engine_host")
 def fake_spec(
     model_id: str = "fake", path: Path = Path("fake"), *, limits: BatcherLimits | None = None
 ) -> EngineSpec:
-    """path: `NOT_INSTALLED` and `DIES_LOADING` fail to load; any other loads."""
+    """path: `NOT_INSTALLED` and `DIES_LOADING` fail to load, `STOPS_LOADING` never does; any other loads,
+    `BUSY_LOADING` after `BUSY_S` of computing."""
     entry = replace(CATALOG[0], id=model_id)
     return EngineSpec(entry, path, "1", cores=2, limits=limits or BatcherLimits())
 
@@ -97,6 +101,11 @@ def _load(spec: EngineSpec) -> tuple[Engine, RunsOn]:
         raise ModelNotInstalled("the model is not here", field="model", choices=("fake",))
     if spec.path == DIES_LOADING:
         os.kill(os.getpid(), signal.SIGKILL)
+    if spec.path == STOPS_LOADING:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    until_s = time.monotonic() + BUSY_S
+    while spec.path == BUSY_LOADING and time.monotonic() < until_s:
+        pass
     return PartPlayer(warm=spec.warm_up), RunsOn("fake device", ("a wish was not met",))
 
 

@@ -4,6 +4,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
+from voiceforge.api.native import schemas
 from voiceforge.testing.scripted_services import scripted_services
 
 
@@ -31,6 +32,12 @@ async def test_not_ready_and_failed_while_the_model_is_missing(scripted, tmp_pat
         assert (await client.get("/health/ready")).status_code == 503
         assert (await client.get("/health")).status_code == 503
         assert (await client.get("/health/live")).json() == {"status": "ok"}
+
+
+async def test_health_answers_as_documented(client):
+    for path in ("/health", "/health/ready"):
+        told = (await client.get(path)).json()
+        assert schemas.HealthOut(**told).model_dump() == told
 
 
 async def test_stats_count(client, services):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,3 +106,36 @@ def test_the_report_covers_everything_and_is_as_bad_as_its_worst_part(
     engines.unload("a")
     assert check(health.report(), "model").status == "failed"
     assert health.report().status == "failed"
+
+
+async def test_from_the_loop_disk_and_memory_are_those_of_the_last_look(
+    engines: EngineRoom, tmp_path: Path
+) -> None:
+    now_s = 1000.0
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    health = Health(engines=engines, default_model="a", data_dir=data_dir, version="1", clock=lambda: now_s)
+    first = await health.report_seen()
+    assert [c.name for c in first.checks] == ["model", "disk", "memory", "device", "queue"]
+    engines.queue("a")
+    now_s += 9.0
+    second = await health.report_seen()
+    assert check(second, "disk") is check(first, "disk")  # nobody waited for another look
+    assert check(second, "model").status == "ok"  # what costs nothing is as of now
+    now_s += 60.0
+    assert check(await health.report_seen(), "disk") is not check(first, "disk")  # too old to be told
+
+
+async def test_a_disk_that_cannot_be_asked_is_told_to_who_waits_and_asked_again(
+    engines: EngineRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health = Health(engines=engines, default_model="a", data_dir=tmp_path, version="1")
+
+    def broken(path: object) -> None:
+        raise OSError(5, "no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", broken)
+        with pytest.raises(OSError, match="no answer"):
+            await health.report_seen()
+    assert check(await health.report_seen(), "disk").data["free_bytes"] > 0

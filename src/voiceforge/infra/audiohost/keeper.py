@@ -89,8 +89,9 @@ class AudioHostKeeper:
             stdin=subprocess.PIPE,
             pass_fds=[self._listener.fileno()],
             env={**os.environ, **_SINGLE_THREADED},
-            # A terminal's Ctrl-C is not for it; and it can be ended together with its members.
-            start_new_session=True,
+            # A terminal's Ctrl-C is not for it; and it can be ended together with its members. Not a session
+            # of its own: Linux shares the processor among sessions before it looks at priorities.
+            process_group=0,
         )
 
     def _watch(self) -> None:

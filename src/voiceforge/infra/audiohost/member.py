@@ -16,6 +16,8 @@ from typing import Protocol
 from voiceforge.infra.audiohost.line import Garbled, Line, LineClosed, Parcel
 
 _PR_SET_PDEATHSIG = 1  # prctl.h
+NICENESS = 5
+"""Below those who answer HTTP, above the engines that wait for what is heard here."""
 
 
 class Craft(Protocol):
@@ -49,6 +51,7 @@ class Confinement:
 
 def confine(limits: Confinement, host_pid: int) -> None:
     """Nothing here can be undone by this process."""
+    os.nice(NICENESS)
     if sys.platform.startswith("linux"):
         # Should the host be killed, nobody else could end a member that is stuck in native code.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -22,6 +22,8 @@ from voiceforge.infra.enginehost.messages import Hello, LoadFailed, Pulse, Retir
 
 _BACKLOG = 128
 _RETRY_AFTER_S = 2.0
+_LONGEST_STEP_S = 2.0
+"""Between two looks at a host that loads. Where more has gone by, this process was stopped too."""
 
 
 class HostProcess:
@@ -55,6 +57,9 @@ class HostProcess:
         self._observed = psutil.Process(self._process.pid)
         self._control: Channel | None = None
         self._asked_at: float | None = None
+        self._looked_at = time.monotonic()
+        self._computed_s = 0.0
+        self._stalled_s = 0.0
 
     @property
     def pid(self) -> int:
@@ -101,6 +106,22 @@ class HostProcess:
             asked_at = self._asked_at = time.monotonic()
             self._control.send(Pulse())
         return time.monotonic() - asked_at
+
+    def stalled_s(self) -> float:
+        """For how long it has neither computed nor waited for a disk while it loads; to be asked again and
+        again, by one thread. 0 once it is ready: `pulse` tells more."""
+        if self._control is not None:
+            return 0.0
+        now = time.monotonic()
+        step_s, self._looked_at = min(now - self._looked_at, _LONGEST_STEP_S), now
+        try:
+            times, status = self._observed.cpu_times(), self._observed.status()
+        except psutil.Error:
+            return 0.0  # it has ended, and `wait_ready` knows
+        before_s, self._computed_s = self._computed_s, times.user + times.system
+        gets_on = self._computed_s > before_s or status == psutil.STATUS_DISK_SLEEP
+        self._stalled_s = 0.0 if gets_on else self._stalled_s + step_s
+        return self._stalled_s
 
     def rss_bytes(self) -> int | None:
         """Resident memory; None once it has ended."""

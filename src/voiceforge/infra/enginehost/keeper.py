@@ -32,11 +32,14 @@ class WatchRules:
 
     silent_s: it has not answered for so long: stopped, or stuck in native code that lets nobody else run.
     batch_s: one batch has been running for so long.
+    stalled_s: while it loads: it has neither computed nor waited for a disk for so long. A slow disk may take
+        its time, who was stopped or waits for what never comes may not.
     max_rss_bytes: its resident memory; it then ends between two batches and starts anew. None: no limit.
     """
 
     silent_s: float = 5.0
     batch_s: float = 300.0
+    stalled_s: float = 60.0
     max_rss_bytes: int | None = None
 
 
@@ -205,7 +208,11 @@ class HostKeeper:
     def _watch(self) -> None:
         while not self._closed.wait(_WATCH_EVERY_S):
             with self._lock:
-                places = dict(self._places)
+                places, starting = dict(self._places), list(self._starting)
+            for loading in starting:
+                if loading.stalled_s() > self._rules.stalled_s:
+                    _log.error("engine host does not load", model=loading.spec.entry.id, pid=loading.pid)
+                    loading.kill()  # whoever waits for it is told
             for model_id, place in places.items():
                 host = place.host
                 if host is None:
