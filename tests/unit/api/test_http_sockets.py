@@ -71,12 +71,15 @@ async def refusal(opening: connect) -> InvalidStatus:
 
 
 @pytest.mark.parametrize("key", [None, "Bearer wrong", "Token wrong", "Basic right-key"])
-async def test_a_wrong_key_is_answered_before_the_handshake(base: str, key: str | None) -> None:
+async def test_a_wrong_key_is_answered_before_the_handshake(
+    base: str, key: str | None, log_lines: list[dict[str, Any]]
+) -> None:
     headers = {"Authorization": key} if key else {}
     refused = await refusal(connect(base + "/v1/echo/x", additional_headers=headers))
     assert refused.response.status_code == 401
     assert json.loads(refused.response.body)["error"]["code"] == "invalid_api_key"
     assert refused.response.headers["X-Request-ID"]
+    assert not [line for line in log_lines if line["level"] in ("warning", "error")]
 
 
 @pytest.mark.parametrize("key", [f"{scheme} right-key" for scheme in ("Bearer", "bearer", "Token", "token")])

@@ -11,6 +11,7 @@ import logging
 from asyncio.transports import BaseTransport
 from typing import Any
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -75,6 +76,12 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
         # It would write whole URLs, and there may be keys in them; `Observe` says the rest.
         self.logger = self.logger.getChild("sockets")
         self.logger.setLevel(logging.WARNING)
+        self.conn.logger = self.logger
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True  # or it complains that the app never finished it
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
