@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -103,7 +104,7 @@ class Stream:
         self._kept: deque[tuple[float, Told]] = deque()
         self._forgotten = 0
         self._news = asyncio.Event()
-        self._reader = 0
+        self._replaced = False
         self._detached = False
         self._timer: asyncio.TimerHandle | None = None
         self._end_timer: asyncio.TimerHandle | None = None
@@ -212,7 +213,8 @@ class Stream:
     def abort(self) -> None:
         """The client is gone: `events` ends. What is resumable waits for it; all else is given up at once.
         Idempotent."""
-        self._reader += 1
+        if self._replaced:
+            return
         self._news.set()
         if self._limits.grace_s <= 0:
             self._end()
@@ -238,43 +240,47 @@ class Stream:
 
         Raises: also Conflict, where another connection resumed the stream.
         """
-        reader = self._reader
         while True:
-            while self._unread and reader == self._reader:
+            while self._unread and not self._detached:
                 told = self._unread.popleft()
                 yield told
                 if isinstance(told.event, Closed):
                     return
-            if reader != self._reader:
-                if self._detached or self._over:
-                    return
-                raise Conflict("another connection has taken this stream over")
             if self._failure is not None:
                 raise self._failure
-            if self._over:
+            if self._over or self._detached:
                 return
             self._news.clear()
             await self._news.wait()
 
     # -- for `Streams`
 
-    def resume(self, after: int) -> None:
-        """A client is there again that has read up to event number `after`.
+    def resumed(self, after: int) -> Stream:
+        """The stream for a client that is there again and has read up to event number `after`. This one is of
+        no use any more: whatever its connection still does with it has no effect.
 
         Raises:
             Conflict: what follows is no longer kept.
         """
         if not self._forgotten <= after <= self._number:
             raise Conflict("the events that follow are no longer kept; open a new stream")
-        self._reader += 1
+        again = copy.copy(self)
+        again._detached, again._wants_room = False, False
+        again._active_at = time.monotonic()
+        again._unread = deque(told for _, told in self._kept if told.number > after)
+        again._room, again._news, again._pushing = asyncio.Event(), asyncio.Event(), asyncio.Lock()
+        for timer in (self._timer, None if self._over else self._end_timer):
+            if timer is not None:
+                timer.cancel()
+        if not self._over:
+            again._end_timer = None
+            again._watch()
+        self._replaced = True
+        self._failure = Conflict("another connection has taken this stream over")
+        self._unread = deque()
         self._news.set()
-        self._detached = False
-        self._active_at = time.monotonic()
-        self._unread = deque(told for _, told in self._kept if told.number > after)
-        self._news = asyncio.Event()
-        if self._end_timer is not None and not self._over:
-            self._end_timer.cancel()
-            self._end_timer = None
+        self._room.set()
+        return again
 
     def leave(self) -> None:
         """The server is about to go: have everything told, then say so."""
@@ -350,7 +356,7 @@ class Stream:
             self._active_at = time.monotonic()
 
     def _close(self) -> None:
-        if self._closing or self._over or self._intake is None:
+        if self._closing or self._over or self._replaced or self._intake is None:
             return
         self._closing = True
         self._intake.put(Close())
@@ -373,7 +379,7 @@ class Stream:
 
     def _watch(self) -> None:
         """Look after idleness and age, as seldom as will do."""
-        if self._over:
+        if self._over or self._replaced:
             return
         now = time.monotonic()
         idle_s = now - self._active_at

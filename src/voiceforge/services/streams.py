@@ -188,8 +188,8 @@ class Streams:
         stream = self._streams.get(stream_id)
         if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode()):
             raise NotFound("there is no such stream here, or it can no longer be resumed; open a new one")
-        stream.resume(after)
-        return stream
+        again = self._streams[stream_id] = stream.resumed(after)
+        return again
 
     def drain(self) -> int:
         """Accept no more; those that are open have their finals told and end with ShuttingDown. Returns how
@@ -283,17 +283,18 @@ class Streams:
             on_over=self._over,
             on_forgotten=self._forgotten,
         )
-        loop = asyncio.get_running_loop()
+        loop, stream_id = asyncio.get_running_loop(), stream.id
 
         def tell(events: list[StreamEvent], failure: VoiceForgeError | None) -> None:
-            loop.call_soon_threadsafe(stream.told, events, failure)
+            loop.call_soon_threadsafe(self._told, stream_id, events, failure)
 
         def make(options: StreamOptions, channel: int) -> Recogniser:
             return make_recogniser(options, capabilities, languages, vad, channel=channel)
 
         def heard() -> None:
-            if stream.wants_room:
-                loop.call_soon_threadsafe(stream.make_room)
+            current = self._streams.get(stream_id)
+            if current is not None and current.wants_room:
+                loop.call_soon_threadsafe(current.make_room)
 
         audio, split = request.audio, request.channels == "split"
         raw = audio if isinstance(audio, RawFormat) else None
@@ -318,11 +319,16 @@ class Streams:
             intake = Intake(
                 piece_bytes=_ENCODED_PIECE_BYTES, byte_s=1 / _ENCODED_BYTES_PER_S, put=pump.put, end=pump.end
             )
-        stream.begin(hearing, intake)
         self._streams[stream.id] = stream
+        stream.begin(hearing, intake)
         self._tenants[stream.id] = request.tenant
         self._metrics.streams_open(self.open_count)
         return stream
+
+    def _told(self, stream_id: str, events: list[StreamEvent], failure: VoiceForgeError | None) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.told(events, failure)
 
     def _over(self, stream: Stream) -> None:
         self._admission.ended(time.monotonic() - stream.opened_at, max(stream.duration_s, 1e-3))

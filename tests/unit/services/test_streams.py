@@ -579,10 +579,19 @@ async def test_whoever_still_holds_a_resumed_stream_is_told(build: Build) -> Non
     stream = await house.open(resumable=True)
     first = asyncio.create_task(read(stream))
     await asyncio.sleep(0)
-    house.streams.resume(stream.id, stream.token, after=0)
+    pushing = asyncio.create_task(stream.push(SPOKEN))  # more than may be unheard
+    await asyncio.sleep(0)
+    again = house.streams.resume(stream.id, stream.token, after=0)
     with pytest.raises(Conflict):
         await first
-    assert len(finals(await heard(stream, SPOKEN))) == SENTENCES
+    with pytest.raises(Conflict):
+        await pushing
+    with pytest.raises(Conflict):
+        await stream.push(QUIET)
+    stream.abort()  # as its connection does when it ends
+    assert not again.over
+    assert 0 < again.received_bytes < len(SPOKEN)
+    assert len(finals(await heard(again, SPOKEN[again.received_bytes :]))) == SENTENCES
 
 
 async def test_nobody_waits_for_ever_for_a_client_that_does_not_come_back(build: Build) -> None:
