@@ -11,10 +11,13 @@ class StreamSettings(Section):
     """Live streams; each server process counts its own."""
 
     max_sessions: int = Field(
-        default=256, ge=1, le=100_000, description="Streams at once before others are turned away."
+        default=200,
+        ge=1,
+        le=100_000,
+        description="Streams at once before others are turned away; each holds one of `queue.max_requests`.",
     )
     max_sessions_per_key: int = Field(
-        default=256, ge=1, le=100_000, description="Likewise of one API key, or of all where there is none."
+        default=200, ge=1, le=100_000, description="Likewise of one API key, or of all where there is none."
     )
     max_lag_s: float = Field(
         default=2.0,

@@ -90,8 +90,8 @@ class StreamRequest:
 class StreamLimits:
     """See the settings of `streams`."""
 
-    max_sessions: int = 256
-    max_sessions_per_tenant: int = 256
+    max_sessions: int = 200
+    max_sessions_per_tenant: int = 200
     max_lag_s: float = 2.0
     idle_s: float = 60.0
     max_session_s: float = 14_400.0

@@ -26,14 +26,19 @@ class LiveServer:
 
 
 @contextmanager
-def live_server(app: ASGIApp, *, max_frame_bytes: int = 1 << 20) -> Iterator[LiveServer]:
+def live_server(
+    app: ASGIApp,
+    *,
+    max_frame_bytes: int = 1 << 20,
+    http: type[BoundedHeadProtocol] = BoundedHeadProtocol,
+) -> Iterator[LiveServer]:
     """Serve `app` on a free port of 127.0.0.1, in a thread, while the block runs."""
     listening = socket.create_server(("127.0.0.1", 0))
     # asyncio leaves Nagle's algorithm on where the socket names no protocol, which costs 40 ms a reply.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
         app,
-        http=BoundedHeadProtocol,
+        http=http,
         ws=BoundedSocketProtocol,
         ws_max_size=max_frame_bytes,
         ws_per_message_deflate=False,

@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from voiceforge.api.http.auth import ApiKey, SurfaceKeys
 from voiceforge.api.http.errors import ErrorReplies
+from voiceforge.api.http.protocol import BoundedHeadProtocol
 from voiceforge.api.http.sockets import Socket, SocketGone, SocketLimits, open_socket
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.errors import Overloaded
@@ -185,3 +186,29 @@ async def test_a_browser_brings_its_key_as_a_subprotocol(echo: Echo) -> None:
                 assert socket.subprotocol == "talk"
         refused = await refusal(connect(address, subprotocols=["talk", "key.wrong"]))  # type: ignore[list-item]
         assert refused.response.status_code == 401
+
+
+class Hasty(BoundedHeadProtocol):
+    head_s = 0.2
+
+
+@pytest.mark.parametrize("opening", [b"", b"GET /v1/echo/x HTTP/1.1\r\nHost: x\r\nUpg"])
+async def test_who_never_finishes_to_open_a_connection_does_not_keep_it(
+    make_app: Callable[..., FastAPI], opening: bytes
+) -> None:
+    with live_server(make_app(), http=Hasty) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(opening)
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_an_open_socket_outlives_the_patience_for_headers(echo: Echo) -> None:
+    app = FastAPI()
+    open_socket(app, "/echo", echo)
+    with live_server(app, http=Hasty) as server:
+        async with connect(server.url.replace("http", "ws") + "/echo") as socket:
+            await asyncio.sleep(0.4)
+            await socket.send("still there")
+            assert await socket.recv() == "still there"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio.transports import BaseTransport
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -27,11 +27,24 @@ _LINGER_S = 2.0
 class BoundedHeadProtocol(HttpToolsProtocol):
     """Ends a connection that brings more than `MOST_HEAD_BYTES` of neither body nor whole headers."""
 
+    head_s: ClassVar[float] = 20.0
+    """So long may the headers of a request take; whoever says nothing at all gets no more either."""
+
     _unread_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.transport = _InOnePiece(transport)  # type: ignore[assignment]
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._await_head()
+        super().on_message_begin()
 
     def data_received(self, data: bytes) -> None:
         self._unread_bytes += len(data)
@@ -39,7 +52,17 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         if self._unread_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The request's headers are too large.")
 
+    def _await_head(self) -> None:
+        self._head_came()
+        self._head_timer = self.loop.call_later(self.head_s, self.transport.close)
+
+    def _head_came(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
     def on_headers_complete(self) -> None:
+        self._head_came()
         self._unread_bytes = 0
         super().on_headers_complete()
 
