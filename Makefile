@@ -17,8 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile -q --generate-hashes --strip-extras \
 	--allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-# Deepgram's clients before the present one: two of them cannot be in one environment.
-OLD_CLIENTS := $(STAMPS)/deepgram5 $(STAMPS)/deepgram6
+# Clients before the present ones: two of a kind cannot be in one environment.
+OLD_CLIENTS := $(STAMPS)/deepgram5 $(STAMPS)/deepgram6 $(STAMPS)/openai1
 
 .PHONY: help demo test lint format bench requirements docs examples clean
 
@@ -81,7 +81,7 @@ requirements: $(STAMPS)/dev ## Compile requirements/*.txt anew, within what pypr
 	@$(COMPILE) -o requirements/dev.txt requirements/dev.in
 	@for client in $(notdir $(OLD_CLIENTS)); do \
 		$(COMPILE) -o $(STAMPS)/$$client.txt requirements/$$client.in; \
-		awk '/^#/ || /^[a-z]/ {keep = /^#/ || /^deepgram-sdk==/} keep' \
+		awk '/^#/ || /^[a-z]/ {keep = /^#/ || /^(deepgram-sdk|distro|openai)==/} keep' \
 			$(STAMPS)/$$client.txt > requirements/$$client.txt; \
 	done
 
@@ -114,7 +114,7 @@ $(STAMPS)/test: requirements/test.txt $(STAMPS)/base
 	@$(PIP) install --require-hashes -r requirements/test.txt
 	@touch $@
 
-# What they need is there already.
+# What else they need is there already.
 $(OLD_CLIENTS): $(STAMPS)/%: requirements/%.txt $(STAMPS)/test
 	@rm -rf $@
 	@$(PIP) install --require-hashes --no-deps --target $@ -r $<

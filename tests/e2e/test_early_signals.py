@@ -23,8 +23,13 @@ WORKER = {"VOICEFORGE_JOBS__BROKER_URL": "redis://127.0.0.1:1/0"}
 
 @pytest.mark.parametrize(
     ("command", "settings"),
-    [(("serve", "--port", "0"), {}), (("serve", "--port", "0", "--workers", "2"), {}), (("worker",), WORKER)],
-    ids=["server", "several", "worker"],
+    [
+        (("serve", "--port", "0"), {}),
+        (("serve", "--port", "0", "--workers", "2"), {}),
+        (("worker",), WORKER),
+        (("wyoming", "--port", "0"), {}),
+    ],
+    ids=["server", "several", "worker", "wyoming"],
 )
 @pytest.mark.parametrize("earliest_s", [0.0, 0.5, 1.0])
 def test_ends_well_whenever_it_is_told_to(

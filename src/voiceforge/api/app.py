@@ -5,6 +5,8 @@ Loading models, starting and draining belong to `main`.
 
 from __future__ import annotations
 
+import time
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
@@ -23,6 +25,7 @@ from voiceforge.api.http.observe import Observe
 from voiceforge.api.http.request_id import RequestIds
 from voiceforge.api.http.sockets import open_socket
 from voiceforge.api.http.temp_files import TempFiles
+from voiceforge.api.http.uploads import Uploads
 from voiceforge.api.native import asyncapi, batches, jobs, system, tus, webhooks
 from voiceforge.api.native import models as native_models
 from voiceforge.api.native import routes as native
@@ -31,8 +34,11 @@ from voiceforge.api.native.stream import StreamDoor
 from voiceforge.api.native.stream_schemas import STREAM_PATH
 from voiceforge.api.native.tus_headers import TusFrame
 from voiceforge.api.openai_compat import models as openai_models
+from voiceforge.api.openai_compat import realtime_door as realtime
+from voiceforge.api.openai_compat import realtime_routes
 from voiceforge.api.openai_compat import routes as openai
 from voiceforge.api.openai_compat.errors import OpenAIErrors
+from voiceforge.api.openai_compat.realtime_secrets import ClientSecrets
 from voiceforge.services.container import Services
 from voiceforge.speech.options import StreamOptions
 
@@ -41,11 +47,13 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     deepgram_errors = [DeepgramErrors()] if config.features.deepgram_api else []
     replies = ErrorReplies((OpenAIErrors(), *deepgram_errors, NativeErrors()))
     listening = SurfaceKeys(covers=DeepgramErrors().covers, in_subprotocols=keys_in_subprotocols)
+    secrets = ClientSecrets(config.api_key, time.time)
+    keys = (listening, realtime.surface_keys(secrets))
 
     def around(app: ASGIApp) -> ASGIApp:
         """The last one is the outermost."""
         if config.api_key is not None:
-            app = ApiKey(app, key=config.api_key, replies=replies, surfaces=[listening])
+            app = ApiKey(app, key=config.api_key, replies=replies, surfaces=keys)
         app = ErrorBoundary(app, replies=replies)
         app = ListenFrame(app)
         app = TusFrame(app, path=tus.PATH)
@@ -83,6 +91,9 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     app.include_router(openai_models.router(services.models))
     if config.features.openai_api:
         app.open_doors(openai.router(services, config))
+        uploads = Uploads(config.max_upload_bytes, config.upload_idle_s)
+        app.include_router(realtime_routes.router(services.streams, secrets, uploads))
+        open_socket(app, realtime.PATH, realtime.RealtimeDoor(services.streams, secrets).serve)
     if config.features.deepgram_api:
         app.open_doors(deepgram.router(services, config))
         open_socket(app, LISTEN_PATH, LiveDoor(services, StreamOptions()).serve)

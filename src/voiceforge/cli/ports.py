@@ -94,6 +94,7 @@ class Ports:
     """
     workshop: builds the services and closes them again.
     serve: runs the server until it is told to stop; `on_listening` gets its address once it answers.
+    wyoming: likewise one that speaks nothing but Wyoming.
     worker: works on jobs until it is told to stop; the last argument is called once it is there for them.
     backups: of the embedded default; raises InvalidRequest where the settings name other stores.
     schema: of the database that the settings name.
@@ -103,6 +104,7 @@ class Ports:
     version: Callable[[], str]
     workshop: Callable[[Choices], AbstractContextManager[Workshop]]
     serve: Callable[[Choices, Callable[[Listening], None]], None]
+    wyoming: Callable[[Choices, Callable[[Listening], None]], None]
     worker: Callable[[Choices, WorkerWish, Callable[[], None]], None]
     doctor: Callable[[Choices], Doctor]
     setting_rows: Callable[[Choices], Sequence[SettingRow]]
@@ -113,8 +115,9 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A server that answers. `model` may still be loading."""
+    """A server that answers. `model` may still be loading. `wyoming`: where it speaks that, if it does."""
 
     url: str
     model: str
     protected: bool
+    wyoming: str | None = None

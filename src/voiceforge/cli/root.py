@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "transcribe": "voiceforge.cli.transcribe",
         "listen": "voiceforge.cli.listen",
         "serve": "voiceforge.cli.serve",
+        "wyoming": "voiceforge.cli.wyoming",
         "worker": "voiceforge.cli.worker",
         "jobs": "voiceforge.cli.jobs",
         "stream": "voiceforge.cli.stream",

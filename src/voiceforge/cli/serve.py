@@ -66,3 +66,5 @@ def _announce(listening: Listening) -> None:
     click.echo(
         f"VoiceForge listens on {listening.url}  (docs {listening.url}/docs, model {listening.model}, {key})"
     )
+    if listening.wyoming is not None:
+        click.echo(f"Wyoming on {listening.wyoming}")

@@ -29,6 +29,7 @@ def main() -> None:
             version=_version,
             workshop=_workshop,
             serve=_serve,
+            wyoming=_wyoming,
             worker=_worker,
             doctor=_doctor,
             setting_rows=_setting_rows,
@@ -88,6 +89,14 @@ def _serve(choices: Choices, on_listening: Callable[[Listening], None]) -> None:
     from voiceforge.main.serve import serve
 
     serve(_load(choices).settings, version=_version(), signals=signals, on_listening=on_listening)
+
+
+def _wyoming(choices: Choices, on_listening: Callable[[Listening], None]) -> None:
+    signals = EarlySignals()
+    signals.take()
+    from voiceforge.main.serve import serve_wyoming
+
+    serve_wyoming(_load(choices).settings, version=_version(), signals=signals, on_listening=on_listening)
 
 
 def _worker(choices: Choices, wish: WorkerWish, on_ready: Callable[[], None]) -> None:

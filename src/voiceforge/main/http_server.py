@@ -37,6 +37,7 @@ from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from voiceforge.main.jobs import JobRoom
+    from voiceforge.main.wyoming import WyomingPort
 
 # Once requests have had their grace, how long their cancellation and the closing of connections may take.
 _CLOSING_S = 2
@@ -86,9 +87,15 @@ class HttpServer:
     """Serves `services` until a signal says stop; `exit_code` is then that of the process."""
 
     def __init__(
-        self, settings: Settings, services: Services, version: str, jobs: JobRoom | None = None
+        self,
+        settings: Settings,
+        services: Services,
+        version: str,
+        jobs: JobRoom | None = None,
+        wyoming: WyomingPort | None = None,
     ) -> None:
         self._settings = settings
+        self._wyoming = wyoming
         self._jobs = jobs
         self._services = services if jobs is None else jobs.furnish(services)
         self._stop = asyncio.Event()
@@ -113,6 +120,8 @@ class HttpServer:
             await asyncio.wait((up, serving), return_when=asyncio.FIRST_COMPLETED)
             if up.done():
                 if not self._stop.is_set():
+                    if self._wyoming is not None:
+                        await self._wyoming.open(self._services)
                     on_listening()
                     await self._until_stopped(serving)
                 await self._drain()
@@ -189,7 +198,9 @@ class HttpServer:
         streams = self._services.streams.drain() if self._services.streams is not None else 0
         grace_s = self._settings.server.grace_s
         _log.info("draining", requests=waiting, streams=streams, grace_s=grace_s)
-        if not await self._gate.wait_empty(grace_s):
+        wyoming = self._wyoming.close(grace_s) if self._wyoming is not None else asyncio.sleep(0)
+        empty, _ = await asyncio.gather(self._gate.wait_empty(grace_s), wyoming)
+        if not empty:
             _log.warning("grace is over", cut_off=self._gate.in_progress)
             self._gate.cancel_all()
 

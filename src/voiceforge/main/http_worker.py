@@ -49,7 +49,14 @@ def main() -> None:
         live=True,
         clearings=_map_clearings(order.clearings),
     )
-    server = HttpServer(order.settings, services, order.version, build_jobs(order.settings, services))
+    wyoming = None
+    if order.wyoming_fd is not None:
+        from voiceforge.main.wyoming import WyomingPort
+
+        wyoming = WyomingPort(order.settings, order.version, socket.socket(fileno=order.wyoming_fd))
+    server = HttpServer(
+        order.settings, services, order.version, build_jobs(order.settings, services), wyoming
+    )
     listener = socket.socket(fileno=order.listener_fd)
 
     def up() -> None:

@@ -9,7 +9,8 @@ import contextlib
 import errno
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,41 +47,85 @@ def serve(
     """
     configure_logging(settings.log.level, settings.log.format)
     return_large_blocks()
-    # First of all: a taken port is found out before anything is loaded.
-    with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
+    with contextlib.ExitStack() as stack:
+        # First of all: a taken port is found out before anything is loaded.
+        listener = stack.enter_context(_listening(settings.server.host, settings.server.port))
+        wyoming = None
+        if settings.wyoming.enabled:
+            wyoming = stack.enter_context(_listening(settings.wyoming.host, settings.wyoming.port))
         signals.hold()
-        keeper = keep_hosts(settings) if settings.engine.isolation == "process" else None
-        audio = keep_audio_host() if settings.audio.isolation == "process" else None
-        audio_host = audio.address if audio is not None else None
-        try:
-            services = build(
-                settings,
-                version=version,
-                hosts=keeper,
-                audio_host=audio_host,
-                keep_results=True,
-                live=True,
-            )
-            services.models.require_installed(None)
-            temp_dir(settings).mkdir(parents=True, exist_ok=True)
-            listening = Listening(_url(listener), settings.model, settings.api_key is not None)
-            exit_code = _run(
-                settings,
-                version,
-                signals,
-                listener,
-                services,
-                keeper,
-                audio_host,
-                lambda: on_listening(listening),
-            )
-        finally:
-            if audio is not None:
-                audio.close()
-            if keeper is not None:
-                keeper.close()
+        house = stack.enter_context(_house(settings, version))
+        told = Listening(
+            _url(listener, "http"),
+            settings.model,
+            settings.api_key is not None,
+            None if wyoming is None else _url(wyoming, "tcp"),
+        )
+        exit_code = _run(settings, version, signals, listener, wyoming, house, lambda: on_listening(told))
     if exit_code:
         raise SystemExit(exit_code)
+
+
+def serve_wyoming(
+    settings: Settings,
+    *,
+    version: str,
+    signals: EarlySignals,
+    on_listening: Callable[[Listening], None],
+) -> None:
+    """Likewise, but nothing is spoken but Wyoming. Raises as `serve` does."""
+    configure_logging(settings.log.level, settings.log.format)
+    return_large_blocks()
+    with _listening(settings.wyoming.host, settings.wyoming.port) as listener:
+        signals.hold()
+        with _house(settings, version) as house:
+            if signals.asked:
+                return
+            house.load_ahead()
+            from voiceforge.main.wyoming import WyomingProcess
+
+            told = Listening(_url(listener, "tcp"), settings.model, protected=bool(settings.wyoming.allow))
+            process = WyomingProcess(settings, house.services, version)
+            quick_start.settled()
+            asyncio.run(process.run(listener, lambda: on_listening(told), signals))
+
+
+@dataclass(frozen=True, slots=True)
+class _House:
+    """The services of a first process, and what other processes it keeps for them."""
+
+    services: Services
+    keeper: HostKeeper | None
+    audio_host: Path | None
+
+    def load_ahead(self) -> None:
+        """A model in a process of its own loads while this one is still importing its web server."""
+        if self.keeper is not None:
+            threading.Thread(target=self._load, name="load-ahead", daemon=True).start()
+
+    def _load(self) -> None:
+        # Whoever serves asks for the model too, and has somebody to tell what is wrong with it.
+        with contextlib.suppress(VoiceForgeError):
+            self.services.engines.queue(self.services.models.require_installed(None))
+
+
+@contextlib.contextmanager
+def _house(settings: Settings, version: str) -> Iterator[_House]:
+    keeper = keep_hosts(settings) if settings.engine.isolation == "process" else None
+    audio = keep_audio_host() if settings.audio.isolation == "process" else None
+    audio_host = audio.address if audio is not None else None
+    try:
+        services = build(
+            settings, version=version, hosts=keeper, audio_host=audio_host, keep_results=True, live=True
+        )
+        services.models.require_installed(None)
+        temp_dir(settings).mkdir(parents=True, exist_ok=True)
+        yield _House(services, keeper, audio_host)
+    finally:
+        if audio is not None:
+            audio.close()
+        if keeper is not None:
+            keeper.close()
 
 
 def _run(
@@ -88,38 +133,36 @@ def _run(
     version: str,
     signals: EarlySignals,
     listener: socket.socket,
-    services: Services,
-    keeper: HostKeeper | None,
-    audio_host: Path | None,
+    wyoming: socket.socket | None,
+    house: _House,
     on_listening: Callable[[], None],
 ) -> int:
     if signals.asked:
         return 0
-    if keeper is not None:
-        # A model in a process of its own loads while this one is still importing its web server.
-        threading.Thread(target=_load_ahead, args=(services,), name="load-ahead", daemon=True).start()
+    house.load_ahead()
     if settings.server.workers > 1:
-        assert keeper is not None  # the settings see to it
+        assert house.keeper is not None  # the settings see to it
         from voiceforge.main.supervisor import Supervisor
 
         quick_start.settled()
-        return Supervisor(settings, version, listener, keeper, audio_host).run(signals, on_listening)
+        supervisor = Supervisor(settings, version, listener, house.keeper, house.audio_host, wyoming)
+        return supervisor.run(signals, on_listening)
     from voiceforge.main.http_server import HttpServer
     from voiceforge.main.jobs import build_jobs
 
-    server = HttpServer(settings, services, version, build_jobs(settings, services))
+    port = None
+    if wyoming is not None:
+        from voiceforge.main.wyoming import WyomingPort
+
+        port = WyomingPort(settings, version, wyoming)
+    server = HttpServer(settings, house.services, version, build_jobs(settings, house.services), port)
     quick_start.settled()
     asyncio.run(server.run(listener, on_listening, signals))
     return server.exit_code
 
 
-def _load_ahead(services: Services) -> None:
-    # Whoever serves asks for the model too, and has somebody to tell what is wrong with it.
-    with contextlib.suppress(VoiceForgeError):
-        services.engines.queue(services.models.require_installed(None))
-
-
-def _listen(host: str, port: int) -> socket.socket:
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
@@ -134,11 +177,12 @@ def _listen(host: str, port: int) -> socket.socket:
             ) from error
         raise VoiceForgeError(f"cannot listen on {address}: {error.strerror or error}") from error
     listener.setblocking(False)
-    return listener
+    with contextlib.closing(listener):
+        yield listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104
         host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

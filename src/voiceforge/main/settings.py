@@ -27,6 +27,7 @@ from voiceforge.main.settings_recognition import (
 )
 from voiceforge.main.settings_streams import StreamSettings
 from voiceforge.main.settings_values import Section
+from voiceforge.main.settings_wyoming import WyomingSettings
 
 Profile = Literal["development", "staging", "production"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -113,6 +114,7 @@ class Settings(Section):
     queue: QueueSettings = QueueSettings()
     models: ModelSettings = ModelSettings()
     streams: StreamSettings = StreamSettings()
+    wyoming: WyomingSettings = WyomingSettings()
     cache: CacheSettings = CacheSettings()
     database: DatabaseSettings = DatabaseSettings()
     jobs: JobSettings = JobSettings()

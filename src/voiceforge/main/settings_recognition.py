@@ -19,6 +19,8 @@ OPENAI_MODEL_IDS = (
     "gpt-4o-mini-transcribe",
     "gpt-4o-mini-transcribe-2025-12-15",
     "gpt-4o-transcribe-diarize",
+    "gpt-live-transcribe",
+    "gpt-realtime-whisper",
 )
 # Likewise Deepgram's, but for `base`: that is a Whisper model of the catalog.
 DEEPGRAM_MODEL_IDS = (

@@ -64,6 +64,18 @@ def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             ("profile", "api_key", "server.insecure"),
             "the production profile needs api_key, or server.insecure = true",
         )
+    wyoming = settings.wyoming
+    if wyoming.enabled and not (_is_loopback(wyoming.host) or wyoming.allow or wyoming.insecure):
+        yield (
+            ("wyoming.host", "wyoming.allow", "wyoming.insecure"),
+            f"Wyoming on {wyoming.host} lets others in, and knows no keys: set wyoming.allow, or "
+            "wyoming.insecure = true",
+        )
+    if wyoming.enabled and not settings.features.streams:
+        yield (
+            ("wyoming.enabled", "features.streams"),
+            "Wyoming is live streams: set features.streams = true, or wyoming.enabled = false",
+        )
     if settings.server.workers > 1 and settings.engine.isolation == "thread":
         yield (
             ("server.workers", "engine.isolation"),

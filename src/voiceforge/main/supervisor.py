@@ -65,6 +65,7 @@ class WorkerOrder:
     audio_host: Path | None
     metrics: Path
     clearings: Path
+    wyoming_fd: int | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -85,12 +86,14 @@ class Supervisor:
         listener: socket.socket,
         keeper: HostKeeper,
         audio_host: Path | None,
+        wyoming: socket.socket | None = None,
     ) -> None:
         self._settings = settings
         self._version = version
         self._listener = listener
         self._keeper = keeper
         self._audio_host = audio_host
+        self._wyoming = wyoming
         self._workers: list[_Worker] = []
         self._signals: list[int] = []
         self._young_deaths = 0
@@ -140,6 +143,9 @@ class Supervisor:
             time.sleep(_LOOK_EVERY_S)
         return self._stop()
 
+    def _sockets(self) -> list[int]:
+        return [listener.fileno() for listener in (self._listener, self._wyoming) if listener is not None]
+
     def _start_together(
         self, names: Sequence[str], address: Path, metrics: Path, answering: threading.Event
     ) -> list[_Worker]:
@@ -149,7 +155,7 @@ class Supervisor:
         processes = hatched(
             _COMMAND,
             [order for order, _ in pipes],
-            inherited=[self._listener.fileno(), up_inside],
+            inherited=[*self._sockets(), up_inside],
             env=_environment(metrics),
         )
         workers = []
@@ -170,7 +176,7 @@ class Supervisor:
             _COMMAND,
             stdin=subprocess.PIPE,
             bufsize=0,
-            pass_fds=[self._listener.fileno(), up_inside],
+            pass_fds=[*self._sockets(), up_inside],
             env=_environment(metrics),
             process_group=0,  # a terminal's Ctrl-C shall reach it once, through us
         )
@@ -192,6 +198,7 @@ class Supervisor:
             audio_host=self._audio_host,
             metrics=metrics,
             clearings=metrics.parent / _CLEARINGS,
+            wyoming_fd=None if self._wyoming is None else self._wyoming.fileno(),
         )
         with suppress(BrokenPipeError):  # it has ended already, and is missed soon
             worker.lifeline.write(pickle.dumps(order))

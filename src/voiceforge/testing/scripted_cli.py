@@ -129,6 +129,7 @@ class Cli:
             version=lambda: "1.2.3",
             workshop=self._workshop,
             serve=self._serve,
+            wyoming=self._serve,
             worker=self._worker,
             doctor=self._doctor,
             setting_rows=self._setting_rows,

@@ -30,7 +30,9 @@ def test_every_command_explains_itself(cli: Cli, arguments: tuple[str, ...]) -> 
     assert cli.choices == []
 
 
-@pytest.mark.parametrize("name", ["transcribe", "serve", "models", "doctor", "bench", "config", "db"])
+@pytest.mark.parametrize(
+    "name", ["transcribe", "serve", "wyoming", "models", "doctor", "bench", "config", "db"]
+)
 def test_the_help_shows_examples(cli: Cli, name: str) -> None:
     assert f"Examples:\n    voiceforge {name}" in cli.run(name, "--help").stdout.replace("VOICEFORGE", "")
 
@@ -70,6 +72,22 @@ class TestServe:
     def test_there_is_no_option_for_the_key(self, cli: Cli) -> None:
         """Other users of a machine can read command lines."""
         assert cli.run("serve", "--api-key", "secret").exit_code == 2
+
+
+class TestWyoming:
+    def test_what_is_given_overrides_the_settings(self, cli: Cli) -> None:
+        result = cli.run("wyoming", "--host", "0.0.0.0", "--allow", "10.0.0.0/8", "--allow", "192.168.1.7")
+        assert result.exit_code == 0
+        (choices,) = cli.choices
+        assert {name: value for name, value in choices.overrides.items() if value is not None} == {
+            "wyoming.enabled": True,
+            "wyoming.host": "0.0.0.0",
+            "wyoming.allow": ("10.0.0.0/8", "192.168.1.7"),
+        }
+
+    def test_a_taken_port_is_a_failure(self, cli: Cli) -> None:
+        cli.serve_error = Conflict("127.0.0.1:10300 is in use")
+        assert cli.run("wyoming").exit_code == 1
 
 
 class TestModels:

@@ -286,3 +286,30 @@ def test_several_workers_do_not_each_load_the_models() -> None:
     (problem,) = problems_of(wish)
     assert 'set engine.isolation = "process"' in problem
     assert load_settings(environ={"VOICEFORGE_SERVER__WORKERS": "2"}).server.workers == 2
+
+
+@pytest.mark.parametrize("safe", [{"wyoming.allow": ("10.0.0.0/8",)}, {"wyoming.insecure": True}])
+def test_wyoming_beyond_this_machine_needs_a_word(safe):
+    environ = {"VOICEFORGE_WYOMING__ENABLED": "true", "VOICEFORGE_WYOMING__HOST": "0.0.0.0"}
+    (problem,) = problems_of(environ)
+    assert "set wyoming.allow, or wyoming.insecure = true" in problem
+    assert load_settings(environ=environ, overrides=safe).wyoming.host == "0.0.0.0"
+    off = {"VOICEFORGE_WYOMING__HOST": "0.0.0.0"}
+    assert not load_settings(environ=off).wyoming.enabled
+
+
+def test_the_networks_of_wyoming():
+    environ = {"VOICEFORGE_WYOMING__ALLOW": "192.168.1.7, fd00::/8, 10.0.0.1/8"}
+    assert [str(one) for one in load_settings(environ=environ).wyoming.networks] == [
+        "192.168.1.7/32",
+        "fd00::/8",
+        "10.0.0.0/8",
+    ]
+    (problem,) = problems_of({"VOICEFORGE_WYOMING__ALLOW": "everyone"})
+    assert "everyone" in problem
+
+
+def test_wyoming_is_live_streams():
+    environ = {"VOICEFORGE_WYOMING__ENABLED": "true", "VOICEFORGE_FEATURES__STREAMS": "false"}
+    (problem,) = problems_of(environ)
+    assert "features.streams" in problem

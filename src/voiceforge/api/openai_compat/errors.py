@@ -29,6 +29,7 @@ _TYPES: Mapping[ErrorKind, str] = {
     ErrorKind.PERMISSION_DENIED: "permission_error",
     ErrorKind.OVERLOADED: "rate_limit_error",
 }
+_ROOTS = frozenset({"/v1/models", "/v1/audio", "/v1/realtime"})
 _CODES: Mapping[ErrorKind, str] = {ErrorKind.OVERLOADED: "rate_limit_exceeded"}
 
 
@@ -49,7 +50,7 @@ class OpenAIErrors:
     statuses = STATUSES
 
     def covers(self, path: str) -> bool:
-        return path.startswith(("/v1/audio/", "/v1/models/")) or path in ("/v1/models", "/v1/audio")
+        return path.startswith(("/v1/audio/", "/v1/models/", "/v1/realtime/")) or path in _ROOTS
 
     def body(self, error: VoiceForgeError, status: int, request_id: str) -> Mapping[str, object]:
         return {"error": error_object(error, status)}

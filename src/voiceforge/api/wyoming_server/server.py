@@ -1,0 +1,218 @@
+"""Wyoming over TCP: who may connect, how long, and what is said where something goes wrong.
+
+The protocol knows no keys: the address a client comes from is all there is to judge it by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from voiceforge.api.wyoming_server.convert import info
+from voiceforge.api.wyoming_server.frames import FrameReader, encode
+from voiceforge.api.wyoming_server.session import Session
+from voiceforge.errors import DeadlineExceeded, ErrorKind, Overloaded, VoiceForgeError
+from voiceforge.services.models import Models
+from voiceforge.services.streams import StreamRequest, Streams
+from voiceforge.telemetry.logger import Logger
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_READ_BYTES = 64 * 1024
+_SEND_S = 10.0
+_MOST_UNSENT_BYTES = 256 * 1024
+_LINGER_S = 1.0
+
+_log = Logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WyomingConfig:
+    """
+    allow: networks whose clients are let in; empty: all.
+    idle_s: a connection that brings nothing for so long is closed.
+    """
+
+    version: str
+    allow: Sequence[Network] = ()
+    idle_s: float = 60.0
+    max_connections: int = 256
+
+
+class WyomingServer:
+    """Belongs to one event loop."""
+
+    def __init__(self, streams: Streams, models: Models, config: WyomingConfig) -> None:
+        self._streams = streams
+        self._models = models
+        self._config = config
+        self._server: asyncio.Server | None = None
+        self._connections: set[_Connection] = set()
+
+    async def start(self, listener: socket.socket) -> None:
+        self._server = await asyncio.start_server(self._welcome, sock=listener)
+
+    async def stop(self, grace_s: float) -> None:
+        """No new connection; those where nothing is being said end at once, the others have `grace_s`."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in self._connections:
+            if connection.session.idle:
+                connection.task.cancel()
+        await self._gone(grace_s)
+        for connection in self._connections:
+            connection.task.cancel()
+        await self._gone(2 * _LINGER_S)
+
+    async def _gone(self, timeout_s: float) -> None:
+        if tasks := [connection.task for connection in self._connections]:
+            await asyncio.wait(tasks, timeout=timeout_s)
+
+    async def describe(self) -> Mapping[str, Any]:
+        return await asyncio.to_thread(self._info)
+
+    def _info(self) -> Mapping[str, Any]:
+        try:
+            default = self._streams.check(StreamRequest())
+        except VoiceForgeError:
+            default = None  # the rest can still be used
+        return info(self._models.installed(), default, self._config.version)
+
+    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        peer = writer.get_extra_info("peername")
+        if not self._is_welcome(peer[0] if peer else ""):
+            _log.warning("wyoming_refused", reason="address")
+            writer.close()
+            return
+        connection = _Connection(reader, writer, task, self, self._streams, self._config)
+        if len(self._connections) >= self._config.max_connections:
+            await connection.explain(Overloaded("there are too many connections"))
+            writer.close()
+            return
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        except asyncio.CancelledError:
+            return  # we leave; asyncio would log it as if it were a fault
+        finally:
+            self._connections.discard(connection)
+
+    def _is_welcome(self, address: str) -> bool:
+        if not self._config.allow:
+            return True
+        try:
+            found = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+        return any(found in network for network in self._config.allow)
+
+
+class _Connection:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        task: asyncio.Task[None],
+        server: WyomingServer,
+        streams: Streams,
+        config: WyomingConfig,
+    ) -> None:
+        self.task = task
+        self.session = Session(streams, server.describe, self._send, self._on_failure)
+        self._reader = reader
+        self._writer = writer
+        self._idle_s = config.idle_s
+        self._frames = FrameReader()
+        self._serving = False
+        self._failure: Exception | None = None
+        writer.transport.set_write_buffer_limits(high=_MOST_UNSENT_BYTES)
+
+    async def run(self) -> None:
+        try:
+            await self._serve()
+        except Exception as error:
+            await self.explain(error)
+        finally:
+            await self.session.leave()
+            await self._hang_up()
+
+    async def explain(self, error: Exception) -> None:
+        """Say what is wrong. The caller hangs up: the client reads on for ever otherwise."""
+        if isinstance(error, ConnectionError):
+            return
+        ours = error if isinstance(error, VoiceForgeError) else None
+        if ours is None or ours.kind is ErrorKind.INTERNAL:
+            _log.error("wyoming_failed", code=ours.code if ours else "internal_error", exc_info=error)
+        else:
+            _log.info("wyoming_refused", code=ours.code)
+        text = ours.message if ours else "something went wrong on our side"
+        with contextlib.suppress(ConnectionError):
+            await self._send("error", {"text": text, "code": ours.code if ours else "internal_error"})
+
+    def _on_failure(self, error: Exception) -> None:
+        """A stream ended by itself, while we wait for its client."""
+        if self._serving and self._failure is None:
+            self._failure = error
+            self.task.cancel()
+
+    async def _serve(self) -> None:
+        self._serving = True
+        try:
+            while data := await self._read():
+                for frame in self._frames.feed(data):
+                    await self.session.handle(frame)
+        except asyncio.CancelledError:
+            if self._failure is None:
+                raise
+            self.task.uncancel()
+            raise self._failure from None
+        finally:
+            self._serving = False
+
+    async def _read(self) -> bytes:
+        """What arrives; nothing where the client has left.
+
+        Raises:
+            DeadlineExceeded: nothing arrives.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    return await self._reader.read(_READ_BYTES)
+            except TimeoutError:
+                if not self.session.owes:
+                    raise DeadlineExceeded(f"nothing came for {self._idle_s:g} s") from None
+
+    async def _send(self, kind: str, data: Mapping[str, Any] | None = None) -> None:
+        """
+        Raises:
+            ConnectionError: the client has left, or does not read.
+        """
+        if self._writer.is_closing():
+            raise ConnectionResetError
+        self._writer.write(encode(kind, data))
+        try:
+            async with asyncio.timeout(_SEND_S):
+                await self._writer.drain()
+        except TimeoutError:
+            self._writer.transport.abort()
+            raise ConnectionResetError("the client reads nothing") from None
+
+    async def _hang_up(self) -> None:
+        """Decently: what is still on its way to us would have the last words of ours thrown away."""
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                self._writer.write_eof()
+                while await self._reader.read(_READ_BYTES):
+                    pass
+        self._writer.transport.abort()

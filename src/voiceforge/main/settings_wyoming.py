@@ -1,0 +1,43 @@
+"""The settings of the Wyoming server."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from voiceforge.main.settings_values import Names, Section
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        ipaddress.ip_network(name, strict=False)
+    return names
+
+
+class WyomingSettings(Section):
+    """The Wyoming protocol of voice assistants, beside HTTP. It knows no keys."""
+
+    enabled: bool = Field(default=False, description="Have `voiceforge serve` speak it too.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(
+        default=10_300, ge=0, le=65_535, description="Port to listen on; 0 lets the system choose."
+    )
+    allow: Annotated[Names, AfterValidator(_networks)] = Field(
+        default=(),
+        description="Addresses and networks whose clients are let in, such as `192.168.1.0/24`; empty: all "
+        "that reach it.",
+    )
+    insecure: bool = Field(
+        default=False, description="Allow listening beyond this machine without `wyoming.allow`."
+    )
+    idle_s: float = Field(
+        default=60.0, ge=1, le=86_400, description="A connection that brings nothing for so long is closed."
+    )
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return tuple(ipaddress.ip_network(name, strict=False) for name in self.allow)
