@@ -47,8 +47,8 @@ from voiceforge.speech.vad.endpointing import (
 )
 from voiceforge.speech.vad.silero import SileroModel, SpeechProbabilities
 
-_FIRST_INTERIM_MS = 400
-"""Of speech; there is nothing to be heard in less."""
+_FIRST_INTERIM_MS = 320
+"""Of speech; there is hardly a word to be heard in less."""
 _SHORTEST_WINDOW_SAMPLES = SAMPLE_RATE_HZ // 10
 """What engines take at least."""
 

@@ -229,8 +229,8 @@ def test_interims_grow_and_their_stable_words_stay() -> None:
     driver = run(audio((3.0, 1), (1.0, 0)), StreamOptions())
     assert [(interim.text, interim.stable) for interim in driver.interims][:3] == [
         ("w0 w1", 0),
-        ("w0 w1 w2 w3 w4", 1),
-        ("w0 w1 w2 w3 w4 w5 w6", 4),
+        ("w0 w1 w2 w3", 1),
+        ("w0 w1 w2 w3 w4 w5 w6", 3),
     ]
     assert {interim.utterance for interim in driver.interims} == {0}
     assert all(word.estimated for interim in driver.interims for word in interim.words)
@@ -269,7 +269,7 @@ def test_an_interim_that_is_still_being_decoded_is_dropped_at_the_endpoint() -> 
 
 def test_interims_of_the_next_utterance_wait_for_the_final_before() -> None:
     heard_of = recogniser(StreamOptions(endpointing_ms=100))
-    out = heard_of.push(audio((0.3, 1), (0.3, 0)))
+    out = heard_of.push(audio((0.25, 1), (0.3, 0)))
     (final,) = (o for o in out if isinstance(o, DecodeWanted))
     out = [o for _ in range(6) for o in heard_of.push(audio((0.1, 1)))]
     (interim,) = (o for o in out if isinstance(o, DecodeWanted))
