@@ -432,6 +432,21 @@ async def test_leaving_completes_what_was_said_and_says_come_back(door, streams)
         assert (await client.closed()).code == 1012
 
 
+async def test_a_session_that_is_as_long_as_one_may_be(door, streams):
+    def script(stream, verb):
+        if verb == "push":
+            yield SpeechStarted(0, 0.2)
+            yield final("Ever tried.", 0.2, 0.9, "close")
+            yield Closed(1.0)
+
+    streams.script = script
+    async with talking(door) as client:
+        await client.append()
+        told = await client.until("conversation.item.done")
+        assert told[-2]["transcript"] == "Ever tried."
+        assert (await client.closed()).code == 1001
+
+
 async def test_an_overload_on_the_way_says_try_again_later(door, streams):
     streams.script = lambda stream, verb: [Overloaded("too much is waiting")]
     async with talking(door) as client:

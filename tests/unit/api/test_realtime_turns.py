@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from voiceforge.api.openai_compat.realtime_turns import CommitEmpty, Turns
 from voiceforge.speech.transcript import Language, Segment, Word
 from voiceforge.speech.transcript.stream_events import (
-    Closed,
     Final,
     Flushed,
     Interim,
@@ -245,7 +244,7 @@ def test_what_is_cleared_is_never_an_item():
 def test_the_end_completes_what_has_words():
     made = turns(detecting=False)
     heard(made, final("Ever tried.", reason="close"))
-    assert shown(heard(made, Closed(2.0))) == [
+    assert shown(made.finish()) == [
         (COMMITTED, "item_1"),
         (ADDED,),
         (COMPLETED, "Ever tried.", "item_1"),
@@ -373,7 +372,7 @@ def test_trap_12_deltas_together_are_the_transcript_and_every_item_runs_its_cour
     for step in script:
         session.do(step)
     session.end("close")
-    session.hear(Closed(session.now))
+    session.told += session.made.finish()
 
     by_item = defaultdict(list)
     for event in session.told:

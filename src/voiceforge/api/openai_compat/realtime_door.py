@@ -12,6 +12,7 @@ from typing import Any
 
 from voiceforge.api.http.auth import SurfaceKeys, offered_keys
 from voiceforge.api.http.sockets import (
+    GOING_AWAY,
     SERVICE_RESTART,
     Socket,
     SocketGone,
@@ -260,9 +261,12 @@ class _Talk:
         try:
             while (leg := await self._legs.get()) is not None:
                 async for event in leg.stream.events():
-                    # Another leg may follow: the session goes on.
                     if not isinstance(event, Closed):
                         await self._tell(self._turns.heard(_moved(event, leg.since)))
+                    elif leg is self._leg:  # no other follows, and we closed none
+                        await self._tell(self._turns.finish())
+                        await self._socket.close(GOING_AWAY, "the session is as long as one may be")
+                        return
             if self._failure is not None:
                 raise self._failure
         except ShuttingDown as error:

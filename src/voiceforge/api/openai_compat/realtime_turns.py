@@ -20,7 +20,6 @@ from voiceforge.api.openai_compat.realtime_session import Dialect
 from voiceforge.errors import InvalidRequest
 from voiceforge.speech.transcript.growing_text import GrowingText
 from voiceforge.speech.transcript.stream_events import (
-    Closed,
     Final,
     Flushed,
     Interim,
@@ -91,8 +90,6 @@ class Turns:
                 return self._final(event)
             case Flushed():
                 return self._flushed()
-            case Closed():
-                return self.finish()
             case _:
                 return []
 
