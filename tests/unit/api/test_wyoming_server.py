@@ -293,6 +293,19 @@ async def test_who_waits_for_us_is_not(streams):
         assert (await heard_until(client, Transcript))[-1].type == "transcript"
 
 
+async def only_talk(port):
+    ping = Ping("x" * 200_000).event()
+    async with talking(port) as client:
+        while True:
+            await client.write_event(ping)
+
+
+async def test_who_never_reads_is_given_up(streams):
+    async with serving(streams, send_s=0.1) as (_, port):
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(only_talk(port), 20)
+
+
 async def test_addresses(streams):
     async with serving(streams, allow=[ipaddress.ip_network("10.0.0.0/8")]) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

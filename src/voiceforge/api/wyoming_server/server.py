@@ -24,7 +24,6 @@ from voiceforge.telemetry.logger import Logger
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _READ_BYTES = 64 * 1024
-_SEND_S = 10.0
 _MOST_UNSENT_BYTES = 256 * 1024
 _LINGER_S = 1.0
 
@@ -36,11 +35,13 @@ class WyomingConfig:
     """
     allow: networks whose clients are let in; empty: all.
     idle_s: a connection that brings nothing for so long is closed.
+    send_s: likewise one that takes nothing, once as much waits for it as the connection holds.
     """
 
     version: str
     allow: Sequence[Network] = ()
     idle_s: float = 60.0
+    send_s: float = 10.0
     max_connections: int = 256
 
 
@@ -132,6 +133,7 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._idle_s = config.idle_s
+        self._send_s = config.send_s
         self._frames = FrameReader()
         self._serving = False
         self._failure: Exception | None = None
@@ -202,7 +204,7 @@ class _Connection:
             raise ConnectionResetError
         self._writer.write(encode(kind, data))
         try:
-            async with asyncio.timeout(_SEND_S):
+            async with asyncio.timeout(self._send_s):
                 await self._writer.drain()
         except TimeoutError:
             self._writer.transport.abort()
