@@ -47,7 +47,7 @@ format: $(STAMPS)/test ## Rewrite the sources in our style
 # Every extra of pyproject.toml; `all` would name this folder in the compiled file.
 EXTRAS := whisper bench redis postgres stores celery
 
-BENCHMARKS := engine accuracy path decode http_overhead footprint long_file throughput load cache_hits isolation listening resume whisper_batches jobs_scale long_job
+BENCHMARKS := engine accuracy path decode http_overhead footprint long_file throughput load cache_hits isolation listening resume whisper_batches jobs_scale long_job streaming
 bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure docs/benchmarks.md anew (SPEECH=FOLDER with a manifest.jsonl)
 	@$(BIN)/python benchmarks/report.py $(BENCH_OUT)
 

@@ -35,6 +35,7 @@ _TITLES = {
     "listening": "Recordings in processes of their own",
     "resume": "Going on after a crash",
     "whisper_batches": "Whisper in batches",
+    "streaming": "Live streams",
     "jobs_scale": "Many jobs",
     "long_job": "A job of three hours",
 }
