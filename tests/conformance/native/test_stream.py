@@ -102,7 +102,7 @@ def test_a_whole_stream(door, dial, beckett) -> None:
     numbers = [message["seq"] for message in messages if "seq" in message]
     assert numbers == sorted(set(numbers))
     kinds = [message["type"] for message in messages]
-    for kind in ("speech_started", "final"):
+    for kind in ("speech_started", "final", "utterance_end"):
         assert kind in kinds
     assert messages[-1]["duration"] == pytest.approx(len(audio) / 32_000 + 1.0, abs=0.01)
     with pytest.raises(ConnectionClosed) as closed:

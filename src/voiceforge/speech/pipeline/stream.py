@@ -228,7 +228,7 @@ class GatedRecogniser:
         audio_start = max(start - self._padding, self._taken_until, 0)
         first_ms = min(_FIRST_INTERIM_MS, self._options.interim_every_ms)
         interim_at = start + first_ms * SAMPLE_RATE_HZ // 1000
-        self._open = _Heard(Utterance(self._plan), audio_start, interim_at)
+        self._open = _Heard(Utterance(self._plan, start), audio_start, interim_at)
         return self._open
 
     def _end(self, ended: Ended) -> None:
@@ -371,7 +371,8 @@ class GatedRecogniser:
     # -- telling
 
     def _tell(self) -> None:
-        self._out += self._telling.tell(self._open.utterance if self._open is not None else None)
+        open_one = self._open.utterance if self._open is not None else None
+        self._out += self._telling.tell(open_one, self._options.utterance_end_ms)
         self._tell_utterance_end()
 
     def _tell_utterance_end(self) -> None:

@@ -30,13 +30,14 @@ from voiceforge.speech.vad.endpointing import Spoken
 class Utterance:
     """One that is open, or that waits for its final.
 
-    agreement: of its hypotheses. shown: the words of the last of them, heard in `shown_of`.
+    start: sample at which its speech begins. agreement: of its hypotheses. shown: the words of the last of them, heard in `shown_of`.
     told: text and stable words of the interim told last; None: none was.
     spoken, reason: what it was and what ended it, once it is over. next_one: what goes on behind the cut.
     answer: what its final was heard to say. done: its final was told, or there is none to tell.
     """
 
     plan: Plan
+    start: int
     agreement: Agreement = field(default_factory=Agreement)
     shown: tuple[str, ...] = ()
     shown_of: Spoken | None = None
@@ -65,11 +66,17 @@ class Telling:
         """It is to be told behind all that waits already."""
         self._waiting.append(next_one)
 
-    def tell(self, open_one: Utterance | None) -> list[StreamEvent]:
-        """Everything whose turn it is. open_one: the utterance that is still going on."""
+    def tell(self, open_one: Utterance | None, utterance_end_ms: int | None) -> list[StreamEvent]:
+        """Everything whose turn it is.
+
+        Args:
+            open_one: the utterance that is still going on.
+            utterance_end_ms: see `StreamOptions`.
+        """
         told: list[StreamEvent] = []
         while self._waiting:
             first = self._waiting[0]
+            told += self._utterance_end(utterance_end_ms, _begins(first))
             if isinstance(first, Utterance):
                 if first.answer is None:
                     return told + self._interim(first)
@@ -77,7 +84,9 @@ class Telling:
             else:
                 told.append(first)
             self._waiting.popleft()
-        return told + (self._interim(open_one) if open_one is not None else [])
+        if open_one is not None:
+            told += self._utterance_end(utterance_end_ms, _begins(open_one)) + self._interim(open_one)
+        return told
 
     def tell_utterance_end(self, wait_ms: int, position: int, open_since: int | None) -> list[StreamEvent]:
         """If it is time for it: not where speech has begun again, and not before every final was told.
@@ -86,13 +95,16 @@ class Telling:
             position: samples heard so far.
             open_since: where the speech began that goes on, if any does; also what may be too short.
         """
-        if self._last_word_end is None or self._waiting:
+        if self._waiting:
             return []
-        due = self._last_word_end + wait_ms / 1000
-        heard_until = position if open_since is None else open_since
-        if heard_until / SAMPLE_RATE_HZ < due:
+        return self._utterance_end(wait_ms, (position if open_since is None else open_since) / SAMPLE_RATE_HZ)
+
+    def _utterance_end(self, wait_ms: int | None, silent_until: float) -> list[StreamEvent]:
+        """Nothing is said between the last final and `silent_until`, in seconds."""
+        ended = self._last_word_end
+        if wait_ms is None or ended is None or silent_until < ended + wait_ms / 1000:
             return []
-        ended, self._last_word_end = self._last_word_end, None
+        self._last_word_end = None
         return [UtteranceEnd(self._channel, ended)]
 
     def _interim(self, utterance: Utterance) -> list[StreamEvent]:
@@ -162,3 +174,14 @@ def _promised(utterance: Utterance, answer: SettledWindow) -> tuple[str, ...]:
     before_cut = taken_up(texts, stable)
     utterance.next_one.agreement.begin_with(stable[before_cut:])
     return stable[:before_cut]
+
+
+def _begins(waiting: Utterance | Flushed | Closed) -> float:
+    """Up to where there is only silence behind the one before, in seconds."""
+    match waiting:
+        case Utterance():
+            return waiting.start / SAMPLE_RATE_HZ
+        case Flushed():
+            return waiting.at
+        case Closed():
+            return waiting.duration

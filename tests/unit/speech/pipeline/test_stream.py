@@ -217,6 +217,23 @@ def test_utterance_end_is_not_told_where_speech_begins_again_before() -> None:
     assert kinds(driver) == ["SpeechStarted", "Final", "SpeechStarted", "Final", "UtteranceEnd", "Closed"]
 
 
+def test_utterance_end_stands_where_it_belongs_however_late_the_finals_come() -> None:
+    driver = recogniser(replace(SILENT, utterance_end_ms=1000))
+    told = driver.push(audio((1.0, 1), (2.0, 0), (1.0, 1), (0.7, 0), (1.0, 1), (2.0, 0))) + driver.close()
+    dropped = {output.id for output in told if isinstance(output, DecodeDropped)}
+    wishes = [output for output in told if isinstance(output, DecodeWanted) and output.id not in dropped]
+    late = [event for wish in wishes for event in driver.decoded(wish.id, answer(wish))]
+    names = [type(event).__name__ for event in (*told, *late)]
+    assert [name for name in names if name in ("Final", "UtteranceEnd", "Closed")] == [
+        "Final",
+        "UtteranceEnd",
+        "Final",
+        "Final",
+        "UtteranceEnd",
+        "Closed",
+    ]
+
+
 def test_without_endpointing_the_wait_for_the_utterance_end_ends_the_utterance() -> None:
     driver = run(audio((1.0, 1), (3.0, 0)), replace(SILENT, endpointing_ms=None, utterance_end_ms=1000))
     assert kinds(driver) == ["SpeechStarted", "Final", "UtteranceEnd", "Closed"]
