@@ -222,7 +222,7 @@ class DecodeDesk:
 
 
 class SessionDesk:
-    """The wishes of one channel. `want` and `drop` belong to one thread."""
+    """The wishes of one channel. `want` and `drop` belong to one thread, all else to any."""
 
     def __init__(self, desk: DecodeDesk, ticket: Ticket, answer: Answer, fail: Fail) -> None:
         self.ticket = ticket
@@ -253,5 +253,8 @@ class SessionDesk:
         self._answer(wish.wanted.id, result)
 
     def close(self) -> None:
+        """Nobody waits for any of them."""
         for wish_id in list(self._open):
-            self.drop(wish_id)
+            wish = self._open.pop(wish_id, None)
+            if wish is not None:
+                self._desk.drop(wish)

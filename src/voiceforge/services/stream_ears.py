@@ -150,6 +150,8 @@ class Hearing:
         """Nobody listens any more. From any thread."""
         self.over = True
         self._ticket.close()
+        for desk in list(self._desks):
+            desk.close()
 
     # -- in the ears' thread
 
