@@ -15,36 +15,58 @@ class GrowingText:
     """
 
     def __init__(self) -> None:
-        self._finals = ""
-        self._shown = ""  # of the utterance that has no final yet
+        self._text = ""
+        self._shown = ""
+        """What was given out of the utterance that has no final yet."""
 
     @property
     def text(self) -> str:
-        return _joined(self._finals, self._shown)
+        return self._text
 
     def heard(self, interim: Interim) -> str:
         """What has become certain; often nothing."""
         certain = _first_words(interim.text.strip(), interim.words[: interim.stable])
-        return self._grow(certain) if certain.startswith(self._shown) else ""
+        if not certain.startswith(self._shown):
+            return ""
+        grown = self._give_out(certain[len(self._shown) :])
+        self._shown = certain
+        return grown
 
     def settled(self, final: Final) -> str:
         """What of a final has not been given out."""
         text = final.text.strip()
-        if not text.startswith(self._shown):  # no recogniser should; what was shown stands
-            rest = text.split()[len(self._shown.split()) :]
-            text = " ".join((self._shown, *rest))
-        grown = self._grow(text)
-        self._finals, self._shown = self.text, ""
+        if text.startswith(self._shown):
+            rest, behind = text[len(self._shown) :], ""
+        elif final.reason == "max_length":
+            # Some of the certain words lie behind the cut: the next utterance begins with them.
+            rest, behind = _behind_each(self._shown, text)
+        else:  # no recogniser should; what was given out stands
+            rest, behind = _joined(text.split()[len(self._shown.split()) :]), ""
+        grown = self._give_out(rest)
+        self._shown = behind
         return grown
 
-    def _grow(self, shown: str) -> str:
-        before = self.text
-        self._shown = shown
-        return self.text[len(before) :]
+    def _give_out(self, piece: str) -> str:
+        """A piece of an utterance of which something was given out brings its own space."""
+        if piece and self._text and not self._shown:
+            piece = f" {piece.lstrip()}"
+        self._text += piece
+        return piece
 
 
-def _joined(first: str, second: str) -> str:
-    return f"{first} {second}" if first and second else first or second
+def _behind_each(shown: str, text: str) -> tuple[str, str]:
+    """What `text` has, and what `shown` has, behind the words they both begin with."""
+    if shown.startswith(text):
+        return "", shown[len(text) :].lstrip()
+    words, given = text.split(), shown.split()
+    same = 0
+    while same < min(len(words), len(given)) and words[same] == given[same]:
+        same += 1
+    return _joined(words[same:]), " ".join(given[same:])
+
+
+def _joined(words: Sequence[str]) -> str:
+    return "".join(f" {word}" for word in words)
 
 
 def _first_words(text: str, words: Sequence[Word]) -> str:
