@@ -30,7 +30,8 @@ from voiceforge.speech.vad.endpointing import Spoken
 class Utterance:
     """One that is open, or that waits for its final.
 
-    start: sample at which its speech begins. agreement: of its hypotheses. shown: the words of the last of them, heard in `shown_of`.
+    start: sample at which its speech begins. agreement: of its hypotheses. shown: the words of the last of
+        them, heard in `shown_of`.
     told: text and stable words of the interim told last; None: none was.
     spoken, reason: what it was and what ended it, once it is over. next_one: what goes on behind the cut.
     answer: what its final was heard to say. done: its final was told, or there is none to tell.
