@@ -41,7 +41,7 @@ _LONGEST_PAUSE_S = 0.25
 _VISIT_S = 2.0
 """Audio of one stream in one visit; the rest waits for the next, so that nobody holds up the others."""
 _LATELY_S = 2.0
-_ARRIVALS = 512
+_ARRIVALS = 256
 """Pieces of audio of which it is remembered when they came."""
 
 _log = Logger(__name__)
@@ -343,15 +343,15 @@ class Ears:
         """Wait for what is to be visited next, and whether that is a whole round. None: the end."""
         with self._changed:
             while not self._stopped:
-                if self._soon:
-                    batch = list(dict.fromkeys(self._soon))
-                    self._soon.clear()
-                    return batch, False
                 left_s = next_round - time.monotonic()
-                if self._waiting and left_s <= 0:
-                    batch = list(dict.fromkeys(self._waiting))
-                    self._waiting.clear()
-                    return batch, True
+                is_round = bool(self._waiting) and left_s <= 0
+                if self._soon or is_round:
+                    batch = dict.fromkeys(self._soon)
+                    self._soon.clear()
+                    if is_round:  # however much is wanted soon, the others have their turn
+                        batch |= dict.fromkeys(self._waiting)
+                        self._waiting.clear()
+                    return list(batch), is_round
                 self._idle = not self._waiting
                 self._changed.wait(left_s if self._waiting else None)
                 self._idle = False
