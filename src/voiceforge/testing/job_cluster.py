@@ -241,7 +241,7 @@ class JobCluster:
             TimeoutError
         """
         async with asyncio.timeout(timeout_s):
-            while sum(job.status.is_final for job in await self.jobs()) < count:
+            while await self._over() < count:
                 self.revive()
                 await asyncio.sleep(0.2)
 
@@ -284,15 +284,22 @@ class JobCluster:
     async def disturb(
         self, kills: Sequence[Callable[[], None]], *, every_s: float, until: Awaitable[object]
     ) -> None:
-        """One of them after the other, again and again, until that is done."""
+        """One of them after the other, again and again, until that is done. A job whose worker is lost over and
+        over without getting on is given up, so that between two kills at least one is finished."""
         done = asyncio.ensure_future(until)
         number = 0
         while not done.done():
+            over = await self._over()
             await asyncio.wait([done], timeout=every_s)
+            while not done.done() and await self._over() == over:
+                await asyncio.wait([done], timeout=0.2)
             if not done.done():
                 await asyncio.to_thread(kills[number % len(kills)])
                 number += 1
         await done
+
+    async def _over(self) -> int:
+        return sum(job.status.is_final for job in await self.jobs())
 
 
 def _job_of(message: Message) -> str:
