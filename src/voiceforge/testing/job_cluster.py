@@ -284,8 +284,11 @@ class JobCluster:
     async def disturb(
         self, kills: Sequence[Callable[[], None]], *, every_s: float, until: Awaitable[object]
     ) -> None:
-        """One of them after the other, again and again, until that is done. A job whose worker is lost over and
-        over without getting on is given up, so that between two kills at least one is finished."""
+        """One of them after the other, again and again, until that is done.
+
+        Between two kills at least one job is finished: one whose workers are lost over and over without
+        getting on is given up.
+        """
         done = asyncio.ensure_future(until)
         number = 0
         while not done.done():
