@@ -68,6 +68,11 @@ def test_no_tracked_file_names_a_package_index_or_a_path_of_somebody_s_machine()
     assert found == []
 
 
+def test_no_merge_was_left_half_done() -> None:
+    marks = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    assert [name for name, text in tracked_texts().items() if marks.search(text)] == []
+
+
 def test_every_pin_is_exact_and_hashed() -> None:
     for file in sorted((ROOT / "requirements").glob("*.txt")):
         blocks = re.split(r"(?m)^(?=[A-Za-z])", file.read_text(encoding="utf-8"))[1:]
