@@ -334,10 +334,11 @@ def test_a_host_that_is_stopped_while_it_loads_is_replaced(keeper: HostKeeper, s
 
 @pytest.mark.parametrize("rules", [WatchRules(stalled_s=2.0)])
 def test_a_host_that_is_always_stopped_while_it_loads_is_given_up(keeper: HostKeeper, seen: Seen) -> None:
+    others = set(psutil.Process().children())
     hosts = ChildProcessHosts(keeper, lambda model_id: fake_spec(model_id, STOPS_LOADING), seen)
     with pytest.raises(EngineCrashed):
         hosts.start("fake", seen)
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= others
 
 
 @pytest.mark.parametrize("rules", [WatchRules(stalled_s=2.0)])
