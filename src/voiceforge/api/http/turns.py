@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PER_TURN = 2
 """Each takes 0.2 to 1.5 ms: a piece of an upload, or a request's way to its first one."""
+_FEW = 8
+"""So many at once may take their turns as they come: asking for one costs a quarter of what an earlier result
+does."""
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
@@ -55,17 +58,32 @@ class Turns:
 
 
 class TakeTurns:
-    """Requests with a body begin, and go on, when it is their turn."""
+    """Requests with a body begin, and go on, when it is their turn.
 
-    def __init__(self, app: ASGIApp, turns: Turns) -> None:
+    Args:
+        few: so many at once need not wait for it.
+    """
+
+    def __init__(self, app: ASGIApp, turns: Turns, *, few: int = _FEW) -> None:
         self._app = app
         self._turns = turns
+        self._few = few
+        self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in _BODILESS:
             await self._app(scope, receive, send)
             return
+        self._inside += 1
+        try:
+            if self._inside > self._few:
+                await self._in_turn(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+        finally:
+            self._inside -= 1
 
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def receive_in_turn() -> Message:
             message = await receive()
             if message.get("body"):
