@@ -19,7 +19,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import JobFilter, JobStatus
 from voiceforge.services.backup import BackupDamaged, BackupFailed, Backups
-from voiceforge.services.jobs import JobRequest
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import AudioBytes
 from voiceforge.services.samples import sample_recordings
 from voiceforge.speech.options import TranscribeOptions

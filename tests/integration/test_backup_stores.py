@@ -14,7 +14,7 @@ from voiceforge.infra.blobs.object_store import ObjectStoreBlobs
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import JobStatus
-from voiceforge.services.jobs import JobRequest
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.samples import sample_recordings
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.vad.silero import SileroModel

@@ -17,7 +17,8 @@ from voiceforge.infra.db.tables import events
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.services.batches import Batches, BatchRequest
-from voiceforge.services.jobs import JobRequest, JobStatus
+from voiceforge.services.job_intake import JobRequest
+from voiceforge.services.jobs import JobStatus
 from voiceforge.services.samples import sample_recordings
 from voiceforge.services.webhooks import CALLBACKS, Webhooks
 from voiceforge.speech.options import TranscribeOptions

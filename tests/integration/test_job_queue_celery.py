@@ -18,7 +18,7 @@ from voiceforge.infra.db.records import NewJob, Rank
 from voiceforge.infra.jobqueue.base import Lane, Task, TaskKind
 from voiceforge.infra.jobqueue.celery import CeleryQueue, celery_app
 from voiceforge.services.job_news import JobNews
-from voiceforge.services.job_runner import RunRules
+from voiceforge.services.job_rules import RunRules
 from voiceforge.services.job_sweep import JobSweep, Workplace
 from voiceforge.testing.redis_server import RedisServer, find_redis, redis_server
 

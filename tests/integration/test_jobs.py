@@ -31,9 +31,10 @@ from voiceforge.infra.db import leases
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Event, JobFilter, JobStatus, Rank
 from voiceforge.infra.fetch.base import Fetched
-from voiceforge.services.job_runner import RunRules
+from voiceforge.services.job_intake import JobRequest
+from voiceforge.services.job_rules import RunRules
 from voiceforge.services.job_sweep import Workplace
-from voiceforge.services.jobs import JobRequest, JobView
+from voiceforge.services.job_view import JobView
 from voiceforge.services.recordings import AudioBytes, UrlSource
 from voiceforge.services.samples import sample_recordings
 from voiceforge.services.transcriptions import TranscribeRequest

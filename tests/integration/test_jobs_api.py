@@ -24,7 +24,7 @@ from voiceforge.api.native.job_schemas import (
 )
 from voiceforge.api.native.schemas import ErrorOut
 from voiceforge.errors import StorageFull, Unavailable
-from voiceforge.services.jobs import JobRequest
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.old_news import OldNews
 from voiceforge.services.samples import sample_recordings
 from voiceforge.speech.options import TranscribeOptions

@@ -16,8 +16,8 @@ from voiceforge.infra.db import events
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import JobStatus
 from voiceforge.infra.db.tables import OF_CHUNKS
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.job_news import JobNews
-from voiceforge.services.jobs import JobRequest
 from voiceforge.services.old_news import Forgotten, OldNews
 from voiceforge.services.recordings import AudioBytes
 from voiceforge.services.samples import sample_recordings

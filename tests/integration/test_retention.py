@@ -21,7 +21,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import JobStatus, Recording, Retention
 from voiceforge.services.chores import OwnChores
-from voiceforge.services.jobs import JobRequest
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.leftovers import Leftovers, Removed
 from voiceforge.services.retention import Erased, Orphans, RetentionSweep
 from voiceforge.services.samples import sample_recordings

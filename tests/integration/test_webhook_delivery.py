@@ -32,9 +32,9 @@ from voiceforge.infra.jobqueue.base import Lane, Task, TaskKind
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.infra.webhooks.signing import new_secret, signed_headers
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_sweep import Workplace
-from voiceforge.services.jobs import JobRequest
 from voiceforge.services.old_news import Forgotten, OldNews
 from voiceforge.services.samples import sample_recordings
 from voiceforge.services.webhook_delivery import DeliveryRules, WebhookDelivery

@@ -24,7 +24,8 @@ from voiceforge.services.batches import Batches
 from voiceforge.services.chores import Chore, Chores, OwnChores
 from voiceforge.services.job_intake import JobIntake
 from voiceforge.services.job_news import JobNews
-from voiceforge.services.job_runner import JobRunner, RunRules
+from voiceforge.services.job_rules import RunRules
+from voiceforge.services.job_runner import JobRunner
 from voiceforge.services.job_sweep import JobSweep, Workplace
 from voiceforge.services.job_vitals import JobVitals
 from voiceforge.services.job_watch import JobWatch

@@ -25,8 +25,6 @@ from voiceforge.services.job_view import JobView, view_of
 from voiceforge.services.jobs import Jobs
 from voiceforge.services.transcriptions import DEFAULT_TENANT
 
-__all__ = ["Batch", "BatchItems", "BatchRequest", "BatchView", "Batches", "RefusedItem", "SubmittedBatch"]
-
 _CHECKED_AT_ONCE = 16
 # What is wrong with one item; anything else is wrong with all.
 _ONE_S_OWN = frozenset(

@@ -42,6 +42,9 @@ from voiceforge.telemetry.logger import Logger
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+# What callers need of the room below, which surfaces do not see.
+__all__ = ["JobIntake", "JobRequest", "Prepared", "Rank", "RecordingGone", "Retention", "Submitted"]
+
 _log = Logger(__name__)
 
 

@@ -21,8 +21,6 @@ from voiceforge.services.result_codec import ResultCodec
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.options import TranscribeOptions
 
-__all__ = ["JobObserver", "JobRunner", "RunRules"]
-
 
 class JobRunner:
     """Args:

@@ -15,7 +15,7 @@ from voiceforge.infra.blobs.base import Blobs
 from voiceforge.infra.db import chunks, events, recordings, results, search
 from voiceforge.infra.db import transcriptions as rows
 from voiceforge.infra.db.database import Database
-from voiceforge.infra.db.records import Event, Job, JobError, JobFilter, JobStatus, Rank, Retention
+from voiceforge.infra.db.records import Event, Job, JobFilter, JobStatus
 from voiceforge.infra.jobqueue.base import JobQueue
 from voiceforge.services.job_intake import JobIntake, JobRequest, Submitted
 from voiceforge.services.job_news import JobNews
@@ -27,21 +27,8 @@ from voiceforge.speech.transcript.types import Transcript
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-# What callers of this module need of the modules below it.
-__all__ = [
-    "Event",
-    "Found",
-    "Job",
-    "JobError",
-    "JobFilter",
-    "JobRequest",
-    "JobStatus",
-    "JobView",
-    "Jobs",
-    "Rank",
-    "Retention",
-    "Submitted",
-]
+# What callers need of the room below, which surfaces do not see.
+__all__ = ["JobFilter", "JobStatus", "Jobs"]
 
 _LOOK_EVERY_S = 0.5
 # One more than a page has, which tells whether there is another.

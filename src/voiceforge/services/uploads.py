@@ -17,11 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voiceforge.errors import (
-    Conflict,
-    EmptyAudio,
-    InvalidRequest,
-)
+from voiceforge.errors import Conflict, EmptyAudio, InvalidRequest
 from voiceforge.infra.blobs.growing_file import FileBusy, FileIncomplete, GrowingFile
 from voiceforge.infra.blobs.off_loop import disk_errors, to_end
 from voiceforge.infra.db import uploads as rows
@@ -30,11 +26,11 @@ from voiceforge.infra.db.ids import new_id, new_token
 from voiceforge.infra.db.records import Upload
 from voiceforge.services.chores import Chore
 from voiceforge.services.recordings import AudioFile, file_digest
-from voiceforge.services.upload_turn import CHECKSUMS, Checksum, Turn, no_such_upload, upload_too_large
+from voiceforge.services.upload_turn import Checksum, Turn, no_such_upload, upload_too_large
 from voiceforge.telemetry.logger import Logger
 
-# What callers of this module need of the modules below it.
-__all__ = ["CHECKSUMS", "Checksum", "Upload", "Uploaded", "Uploads"]
+# What callers need of the room below, which surfaces do not see.
+__all__ = ["Upload", "Uploaded", "Uploads"]
 
 _log = Logger(__name__)
 

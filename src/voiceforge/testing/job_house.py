@@ -23,7 +23,8 @@ from voiceforge.infra.modelstore.hub import Hub
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.job_intake import JobIntake
 from voiceforge.services.job_news import JobNews
-from voiceforge.services.job_runner import JobRunner, RunRules
+from voiceforge.services.job_rules import RunRules
+from voiceforge.services.job_runner import JobRunner
 from voiceforge.services.job_sweep import JobSweep, Workplace
 from voiceforge.services.job_workers import JobWorkers
 from voiceforge.services.jobs import Jobs

@@ -19,7 +19,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.services.batches import Batches
 from voiceforge.services.container import Services
-from voiceforge.services.job_runner import RunRules
+from voiceforge.services.job_rules import RunRules
 from voiceforge.services.job_watch import JobWatch
 from voiceforge.services.uploads import Uploads
 from voiceforge.speech.vad.silero import SileroModel

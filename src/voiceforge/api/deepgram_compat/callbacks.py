@@ -13,7 +13,7 @@ from voiceforge.api.deepgram_compat.schemas import ErrorOut, ListenQuery
 from voiceforge.api.deepgram_compat.wishes import Wish, listen_wish
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.services.callback_shapes import CallbackNews, Letter
-from voiceforge.services.jobs import JobRequest
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import Source
 from voiceforge.speech.options import TranscribeOptions
 

@@ -24,7 +24,7 @@ from voiceforge.api.http.request_id import request_id_of
 from voiceforge.api.http.uploads import Uploads
 from voiceforge.errors import InvalidRequest
 from voiceforge.services.container import Services
-from voiceforge.services.jobs import JobRequest
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import AudioBytes, AudioFile, Source, UrlSource, file_digest
 from voiceforge.services.transcriptions import TranscribeRequest
 from voiceforge.speech.transcript import Transcript

@@ -41,8 +41,9 @@ from voiceforge.errors import (
     UnsupportedOption,
     VoiceForgeError,
 )
-from voiceforge.services.batches import Batches, BatchRequest, BatchView
-from voiceforge.services.jobs import JobRequest
+from voiceforge.services.batch_view import BatchView
+from voiceforge.services.batches import Batches, BatchRequest
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import Source, UrlSource
 from voiceforge.services.transcriptions import DEFAULT_TENANT, Transcriptions
 from voiceforge.speech.options import TranscribeOptions

@@ -24,7 +24,7 @@ from voiceforge.api.native.job_convert import (
 )
 from voiceforge.api.native.schemas import Options
 from voiceforge.errors import InvalidRequest, UnsupportedOption
-from voiceforge.services.jobs import JobRequest
+from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import AudioFile, Source, UrlSource
 from voiceforge.services.result_cache import CacheUse
 from voiceforge.services.transcriptions import DEFAULT_TENANT, TranscribeRequest, Transcriptions

@@ -16,7 +16,8 @@ from starlette.requests import Request
 
 from voiceforge.api.native.schemas import Options, PriorityName
 from voiceforge.errors import InvalidRequest, NotFound
-from voiceforge.services.jobs import JobRequest, JobView, Rank, Retention
+from voiceforge.services.job_intake import JobRequest, Rank, Retention
+from voiceforge.services.job_view import JobView
 from voiceforge.services.recordings import Source, UrlSource
 from voiceforge.speech.options import TranscribeOptions
 

@@ -19,8 +19,8 @@ from voiceforge.api.http.errors import ErrorReplies, unexpected
 from voiceforge.api.http.event_stream import EventStream
 from voiceforge.api.native.job_convert import iso_time
 from voiceforge.errors import ErrorKind, InvalidRequest, VoiceForgeError
+from voiceforge.services.job_view import JobView
 from voiceforge.services.job_watch import JobWatch, Told
-from voiceforge.services.jobs import JobView
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.telemetry.logger import Logger
 

@@ -36,7 +36,9 @@ from voiceforge.api.native.job_schemas import (
 )
 from voiceforge.errors import InvalidRequest, UnsupportedOption
 from voiceforge.services.container import Services
-from voiceforge.services.jobs import JobFilter, JobRequest, Jobs, JobStatus, JobView
+from voiceforge.services.job_intake import JobRequest
+from voiceforge.services.job_view import JobView
+from voiceforge.services.jobs import JobFilter, Jobs, JobStatus
 from voiceforge.services.transcriptions import DEFAULT_TENANT
 
 REPLAYED_HEADER = "Idempotent-Replayed"

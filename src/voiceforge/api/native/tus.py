@@ -23,7 +23,8 @@ from voiceforge.api.native.tus_headers import (
 from voiceforge.errors import ChecksumMismatch, Unavailable
 from voiceforge.services.container import Services
 from voiceforge.services.transcriptions import DEFAULT_TENANT
-from voiceforge.services.uploads import CHECKSUMS, Upload, Uploads
+from voiceforge.services.upload_turn import CHECKSUMS
+from voiceforge.services.uploads import Upload, Uploads
 
 PATH = "/v1/uploads"
 _CHECKSUM_STATUS = 460  # of the protocol's own

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceforge.errors import InvalidRequest, UnsupportedOption
-from voiceforge.services.uploads import CHECKSUMS, Checksum
+from voiceforge.services.upload_turn import CHECKSUMS, Checksum
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum"
