@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ import openai
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from standardwebhooks import Webhook as StandardWebhook
 from standardwebhooks import WebhookVerificationError
 
-from voiceforge.errors import Conflict, NotFound, UrlRefused
+from voiceforge.errors import Conflict, NotFound, StorageFull, UrlRefused
 from voiceforge.infra.db import events, transcriptions
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
@@ -474,6 +476,47 @@ async def test_a_process_that_stops_gives_back_what_it_was_sending(
     assert await post.send_all() == 1
     first, second = await receiver.arrived(2)
     assert first.id == second.id
+
+
+class FullDatabase(Database):
+    """Has no room for so many of the next transactions."""
+
+    refused = 0
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        if self.refused:
+            self.refused -= 1
+            raise StorageFull("the database has no room left")
+        async with super().transaction() as connection:
+            yield connection
+
+
+async def test_what_a_full_database_does_not_take_is_written_down_once_there_is_room(
+    database_url: str, receiver: WebhookReceiver
+) -> None:
+    database, answered = FullDatabase(database_url), asyncio.Event()
+    post = Post(database, (receiver.host,))
+    webhook_id, _ = await post.hook(receiver.url)
+    receiver.answer(Answer(after=answered))
+    await post.ended()
+    sending = asyncio.create_task(post.delivery.run_next())
+    await receiver.arrived(1)
+    database.refused = 1
+    answered.set()
+    assert await sending
+    delivery = await post.only(webhook_id)
+    assert (delivery.status, delivery.attempts, database.refused) == (DeliveryStatus.DELIVERED, 1, 0)
+
+    answered.clear()
+    await post.ended()
+    sending = asyncio.create_task(post.delivery.run_next())
+    await receiver.arrived(2)
+    database.refused = 1
+    sending.cancel()  # it cannot be given back, and ends all the same
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await database.close()
 
 
 async def test_what_nobody_was_told_of_is_found_by_the_next_process(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voiceforge.errors import Unavailable, VoiceForgeError
+from voiceforge.errors import StorageFull, Unavailable, VoiceForgeError
 from voiceforge.infra.db import deliveries, recordings, results, transcriptions, webhooks
 from voiceforge.infra.db.records import DeliveryAttempt, DeliveryClaim, DeliveryStatus, JobError, JobStatus
 from voiceforge.infra.jobqueue.base import Lane, Task, TaskKind
@@ -153,7 +153,7 @@ class WebhookDelivery:
                 tried = _Tried(DeliveryAttempt(self._clock(), None, _DISABLED, None))
             await self._write(claim, tried.attempt, self._wait_s(claim, tried))
         except asyncio.CancelledError:  # the process is on its way out
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, StorageFull):
                 async with self._database.transaction() as connection:
                     await deliveries.give_back(connection, claim, self._clock())
             raise
@@ -265,7 +265,7 @@ class WebhookDelivery:
                 async with self._database.transaction() as connection:
                     written = await self._note(connection, claim, attempt, wait_s)
                 break
-            except Unavailable:
+            except (Unavailable, StorageFull):
                 if self._clock() >= claim.until:
                     return
                 await asyncio.sleep(_PAUSE_S)

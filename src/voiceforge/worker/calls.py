@@ -7,7 +7,7 @@ import concurrent.futures
 import time
 from collections.abc import Awaitable, Callable
 
-from voiceforge.errors import Unavailable
+from voiceforge.errors import StorageFull, Unavailable
 from voiceforge.telemetry.logger import Logger
 
 _log = Logger(__name__)
@@ -15,7 +15,7 @@ _log = Logger(__name__)
 Call = Callable[[str], Awaitable[bool]]
 
 _PATIENCE_S = (0.2, 5.0)
-"""Between two tries of a call that finds the database away: the first, and the longest."""
+"""Between two tries of a call that finds the database away, or full: the first, and the longest."""
 _CLOSED_S = 0.5
 """What still comes while the process ends is held so long, so that it does not come again at once."""
 
@@ -35,7 +35,7 @@ class Calls:
         self._tasks: set[asyncio.Task[bool]] = set()
 
     def make(self, call: Call, argument: str) -> bool:
-        """Blocks until the call is done. While the database is away it is tried again.
+        """Blocks until the call is done. While the database is away, or full, it is tried again.
 
         Raises:
             Closed
@@ -68,7 +68,7 @@ class Calls:
             while True:
                 try:
                     return await call(argument)
-                except Unavailable as error:
+                except (Unavailable, StorageFull) as error:
                     _log.warning("task waits", problem=error.code)
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, longest_s)

@@ -33,8 +33,8 @@ _PASSING_SQLITE = frozenset(
         sqlite3.SQLITE_CANTOPEN,
     }
 )
-# Connection lost, deadlock and the like, too little of something, somebody stopped it, the system below.
 _DISK_FULL_POSTGRESQL = "53100"
+# Connection lost, deadlock and the like, too little of something, somebody stopped it, the system below.
 _PASSING_POSTGRESQL = ("08", "40", "53", "57", "58")
 
 
@@ -86,6 +86,7 @@ class Database:
 
         Raises:
             Unavailable: the database does not answer; it may or may not have committed.
+            StorageFull: its disk is full; likewise.
         """
         afterwards: list[Callable[[], Awaitable[object]]] = []
         async with contextlib.AsyncExitStack() as stack:
