@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,18 @@ def check_shape(sample_rate_hz: int, channels: int) -> None:
         raise UnreadableAudio(
             f"the file declares a sample rate of {sample_rate_hz} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} are read"
         )
+
+
+def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Full scale → [-1, 1]; of floats only wild values change."""
+    if values.dtype == np.uint8:
+        return (values.astype(np.float32) - np.float32(128)) * np.float32(1 / 128)
+    if np.issubdtype(values.dtype, np.integer):
+        scale = np.float32(1 / -float(np.iinfo(values.dtype).min))
+        # int32 times float32 would be float64
+        scaled: NDArray[np.float32] = np.multiply(values, scale, dtype=np.float32, casting="unsafe")
+        return scaled
+    return without_wild_values(values.astype(np.float32, copy=False))
 
 
 def without_wild_values(samples: NDArray[np.float32]) -> NDArray[np.float32]:

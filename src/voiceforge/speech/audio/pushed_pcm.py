@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voiceforge.speech.audio.conform import Conformer, Rows
-from voiceforge.speech.audio.pcm import Pcm, without_wild_values
+from voiceforge.speech.audio.pcm import Pcm, to_float32
 from voiceforge.speech.options import RawEncoding, RawFormat
 
 SAMPLE_BYTES: Mapping[RawEncoding, int] = {"s16le": 2, "s32le": 4, "f32le": 4, "mulaw": 1, "alaw": 1}
@@ -48,21 +48,16 @@ class PushedPcm:
 def _reader(encoding: RawEncoding) -> Callable[[bytes | memoryview], NDArray[np.float32]]:
     match encoding:
         case "s16le":
-            return lambda data: _scaled(np.frombuffer(data, "<i2"), 1 / 2**15)
+            return lambda data: to_float32(np.frombuffer(data, "<i2"))
         case "s32le":
-            return lambda data: _scaled(np.frombuffer(data, "<i4"), 1 / 2**31)
+            return lambda data: to_float32(np.frombuffer(data, "<i4"))
         case "f32le":
-            return lambda data: without_wild_values(np.frombuffer(data, "<f4").astype(np.float32, copy=False))
+            return lambda data: to_float32(np.frombuffer(data, "<f4"))
         case "mulaw":
             table = _mulaw_table()
         case "alaw":
             table = _alaw_table()
     return lambda data: table[np.frombuffer(data, np.uint8)]
-
-
-def _scaled(values: NDArray[Any], scale: float) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = np.multiply(values, np.float32(scale), dtype=np.float32, casting="unsafe")
-    return scaled
 
 
 def _mulaw_table() -> NDArray[np.float32]:
@@ -83,4 +78,4 @@ def _alaw_table() -> NDArray[np.float32]:
 
 
 def _signed(magnitude: NDArray[Any], *, negative: NDArray[Any]) -> NDArray[np.float32]:
-    return _scaled(np.where(negative, -magnitude, magnitude), 1 / 2**15)
+    return to_float32(np.where(negative, -magnitude, magnitude).astype(np.int16))

@@ -7,15 +7,15 @@ connection. Undecodable packets are passed over, so damage costs the damaged par
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voiceforge.errors import NoAudioTrack, UnreadableAudio, VoiceForgeError
 from voiceforge.speech.audio.forgiving_file import ForgivingFile
-from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_shape, without_wild_values
+from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_shape, to_float32
 from voiceforge.speech.audio.promised import mp3_is_cut
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-DEMUXERS = "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
-DECODERS = (
+_DEMUXERS = "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
+_DECODERS = (
     "aac,aac_latm,ac3,eac3,alac,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,dca,flac,gsm,gsm_ms,"
     "mp1,mp1float,mp2,mp2float,mp3,mp3float,opus,libopus,speex,libspeex,vorbis,libvorbis,wavpack,"
     "wmav1,wmav2,wmapro,wmavoice,wmalossless,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_swf,"
@@ -41,7 +41,7 @@ _DECLARES_PADDING = ("mov", "ogg")
 _MAX_PADDING_S = 0.2
 """Codecs fill their last frame; at 8 kHz an AAC frame is 128 ms."""
 _ENCRYPTED_TAGS = ("enca", "drms", "aavd", "p608")
-_TOO_MANY_PLANES = 8
+TOO_MANY_PLANES = 8
 """From here on PyAV 18 reads past the end of libav's list of planes, and the process dies."""
 _BUFFER_BYTES = 1 << 16
 _PIECE_S = 2
@@ -60,22 +60,9 @@ class LibavReader:
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        import av
-
         mp3_cut = mp3_is_cut(file, size)
         try:
-            self._container: InputContainer = av.open(
-                ForgivingFile(file, size),
-                mode="r",
-                container_options={
-                    "format_whitelist": DEMUXERS,
-                    "codec_whitelist": DECODERS,
-                    "protocol_whitelist": "none",
-                },
-                metadata_errors="replace",
-                buffer_size=_BUFFER_BYTES,
-                io_open=refuse_to_open,
-            )
+            self._container = open_container(ForgivingFile(file, size), buffer_bytes=_BUFFER_BYTES)
         except Exception as error:  # whatever libav says about foreign bytes, they are not audio we can use
             raise NotForThisReader from error
         try:
@@ -148,7 +135,7 @@ class LibavReader:
                 else "the file holds no audio track"
             )
         best = streams.best("audio")
-        allowed = DECODERS.split(",")
+        allowed = _DECODERS.split(",")
         usable = [
             s
             for s in sorted(streams.audio, key=lambda s: s != best)
@@ -213,7 +200,7 @@ class _Gatherer:
         self._weights = mono_weights(layout)
         self._fifo: AudioFifo = av.AudioFifo()
         self._interleave: AudioResampler | None = None
-        if self._channels >= _TOO_MANY_PLANES and first.format.is_planar:
+        if self._channels >= TOO_MANY_PLANES and first.format.is_planar:
             self._interleave = av.AudioResampler(format="flt", layout=layout, rate=self._rate_hz)
         if not self.take(first):
             _cannot("decoded frames cannot be collected")
@@ -252,12 +239,7 @@ class _Gatherer:
     def _as_pcm(self, frame: AudioFrame | None) -> Pcm:
         if frame is None:
             _cannot("decoded frames cannot be collected")
-        try:
-            values = frame.to_ndarray()
-        except Exception as error:
-            raise UnreadableAudio(f"samples of kind {frame.format.name} are not supported here") from error
-        by_channel = values if frame.format.is_planar else values.reshape(-1, self._channels).T
-        return Pcm(to_float32(by_channel).T, self._rate_hz, self._weights)
+        return Pcm(samples_of(frame), self._rate_hz, self._weights)
 
 
 def _without_padding(pieces: Iterator[Pcm], declared_s: float) -> Iterator[Pcm]:
@@ -279,7 +261,44 @@ def _without_padding(pieces: Iterator[Pcm], declared_s: float) -> Iterator[Pcm]:
             beyond = []
 
 
-def refuse_to_open(*_: Any) -> NoReturn:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def open_container(
+    file: _Readable,
+    *,
+    buffer_bytes: int,
+    demuxer: str | None = None,
+    probing: Mapping[str, str] | None = None,
+) -> InputContainer:
+    """Open what anybody may have sent: with the allow-lists, and so that it opens nothing else.
+
+    Args:
+        file: where it cannot seek, it is read from beginning to end.
+        demuxer: None: found by content; probing: how, in libav's options.
+
+    Raises: whatever libav says about foreign bytes.
+    """
+    import av
+
+    return av.open(
+        file,
+        mode="r",
+        format=demuxer,
+        container_options={
+            **(probing or {}),
+            "format_whitelist": _DEMUXERS,
+            "codec_whitelist": _DECODERS,
+            "protocol_whitelist": "none",
+        },
+        metadata_errors="replace",
+        buffer_size=buffer_bytes,
+        io_open=_refuse_to_open,
+    )
+
+
+def _refuse_to_open(*_: Any) -> NoReturn:
     raise PermissionError("a recording may not open other files")
 
 
@@ -287,16 +306,17 @@ def _cannot(why: str) -> NoReturn:
     raise UnreadableAudio(why)
 
 
-def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Full scale → [-1, 1]."""
-    if values.dtype == np.uint8:
-        return (values.astype(np.float32) - np.float32(128)) * np.float32(1 / 128)
-    if np.issubdtype(values.dtype, np.integer):
-        scale = np.float32(1 / -float(np.iinfo(values.dtype).min))
-        # int32 times float32 would be float64
-        scaled: NDArray[np.float32] = np.multiply(values, scale, dtype=np.float32, casting="unsafe")
-        return scaled
-    return without_wild_values(values.astype(np.float32, copy=False))
+def samples_of(frame: AudioFrame) -> NDArray[np.float32]:
+    """Shape (n_samples, n_channels).
+
+    Raises: UnreadableAudio for kinds of samples that PyAV does not hand out.
+    """
+    try:
+        values = frame.to_ndarray()
+    except Exception as error:
+        raise UnreadableAudio(f"samples of kind {frame.format.name} are not supported here") from error
+    by_channel = values if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels).T
+    return to_float32(by_channel).T
 
 
 def mono_weights(layout: AudioLayout) -> tuple[float, ...] | None:

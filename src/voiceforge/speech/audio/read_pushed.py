@@ -13,25 +13,17 @@ from typing import TYPE_CHECKING, Any
 from voiceforge.errors import NoAudioTrack, UnreadableAudio
 from voiceforge.speech.audio.conform import Conformer, Rows
 from voiceforge.speech.audio.pcm import Pcm, check_shape
-from voiceforge.speech.audio.read_libav import (
-    DECODERS,
-    DEMUXERS,
-    mono_weights,
-    refuse_to_open,
-    to_float32,
-)
+from voiceforge.speech.audio.read_libav import TOO_MANY_PLANES, mono_weights, open_container, samples_of
 from voiceforge.speech.audio.sniff import SNIFF_BYTES, describe
 from voiceforge.speech.options import Codec, EncodedFormat
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
 
-_MOST_CHANNELS = 7
-"""From eight planes on PyAV 18 reads past the end of libav's list of them."""
 _DEMUXER_OF: dict[Codec, str] = {"flac": "flac", "ogg-opus": "ogg"}
 _OPUS_RATE_HZ = 48_000
 _BUFFER_BYTES = 4096
-_PROBE = {"probesize": "65536", "analyzeduration": "1"}
+_PROBING = {"probesize": "65536", "analyzeduration": "1"}
 """By itself libav reads on for seconds, to be sure of what the header says."""
 
 Exchange = Callable[[list[Rows]], Sequence[bytes] | None]
@@ -117,24 +109,14 @@ def decode_pushed(feed: Feed, encoded: EncodedFormat | None, *, split: bool) -> 
 
 
 def _container(feed: Feed, encoded: EncodedFormat | None) -> Iterator[AudioFrame]:
-    import av
-
     if not feed.has_more():
         return
     try:
-        container = av.open(
+        container = open_container(
             _Pipe(feed),
-            mode="r",
-            format=None if encoded is None else _DEMUXER_OF[encoded.codec],
-            container_options={
-                **_PROBE,
-                "format_whitelist": DEMUXERS,
-                "codec_whitelist": DECODERS,
-                "protocol_whitelist": "none",
-            },
-            metadata_errors="replace",
-            buffer_size=_BUFFER_BYTES,
-            io_open=refuse_to_open,
+            buffer_bytes=_BUFFER_BYTES,
+            demuxer=None if encoded is None else _DEMUXER_OF[encoded.codec],
+            probing=_PROBING,
         )
     except Exception as error:
         if feed.broke is not None:
@@ -200,8 +182,6 @@ def _as_pcm(frame: AudioFrame) -> Pcm:
     layout = frame.layout
     channels = layout.nb_channels
     check_shape(frame.sample_rate, channels)
-    if channels > _MOST_CHANNELS and frame.format.is_planar:
-        raise UnreadableAudio(f"{channels} channels; at most {_MOST_CHANNELS} can be streamed")
-    values = frame.to_ndarray()
-    by_channel = values if frame.format.is_planar else values.reshape(-1, channels).T
-    return Pcm(to_float32(by_channel).T, frame.sample_rate, mono_weights(layout))
+    if channels >= TOO_MANY_PLANES and frame.format.is_planar:
+        raise UnreadableAudio(f"{channels} channels; at most {TOO_MANY_PLANES - 1} can be streamed")
+    return Pcm(samples_of(frame), frame.sample_rate, mono_weights(layout))

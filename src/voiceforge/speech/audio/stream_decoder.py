@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Protocol
 
-from voiceforge.errors import Cancelled, VoiceForgeError
+from voiceforge.errors import Cancelled
 from voiceforge.speech.audio.conform import Rows
 from voiceforge.speech.audio.read_pushed import Feed, decode_pushed
 from voiceforge.speech.options import EncodedFormat
@@ -55,7 +55,7 @@ class _LocalStreamDecoder:
         self._encoded = encoded
         self._split = split
         self._in: SimpleQueue[Sequence[bytes] | Cancelled | None] = SimpleQueue()
-        self._out: SimpleQueue[list[Rows] | VoiceForgeError] = SimpleQueue()
+        self._out: SimpleQueue[list[Rows] | Exception] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._over = False
 
@@ -76,7 +76,7 @@ class _LocalStreamDecoder:
             self._thread = threading.Thread(target=self._decode, name="stream-decoder", daemon=True)
             self._thread.start()
         answer = self._out.get()
-        if isinstance(answer, VoiceForgeError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -85,8 +85,8 @@ class _LocalStreamDecoder:
         self._asked = False
         try:
             decode_pushed(feed, self._encoded, split=self._split)
-            answer: list[Rows] | VoiceForgeError = feed.rest()
-        except VoiceForgeError as error:
+            answer: list[Rows] | Exception = feed.rest()
+        except Exception as error:  # whatever it is, it is for who asked, and waits
             answer = error
         self._over = True
         self._out.put(answer)

@@ -1,7 +1,10 @@
 """Encoded audio that comes piece by piece: given as soon as it can be, whole at the end, safe for all."""
 
 import contextlib
+import struct
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from voiceforge.errors import InvalidAudio, NoAudioTrack, UnreadableAudio
 from voiceforge.speech.audio.conform import Rows
 from voiceforge.speech.audio.read_pushed import Feed, decode_pushed
+from voiceforge.speech.audio.stream_decoder import LocalStreamDecoders
 from voiceforge.speech.options import EncodedFormat
 from voiceforge.testing.recordings import KINDS, encode, silent_film, tone
 
@@ -78,6 +82,30 @@ def test_a_codec_that_was_promised_is_not_looked_for_elsewhere() -> None:
 def test_a_film_without_sound_says_so() -> None:
     with pytest.raises((NoAudioTrack, UnreadableAudio)):
         decoded(Client(silent_film(), 1000))
+
+
+def test_a_kind_of_samples_that_nobody_converts_is_the_audio_s_fault() -> None:
+    samples = bytes(8 * 1600)
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(samples), b"WAVE", b"fmt ", 16, 1, 1, 16_000,
+                       128_000, 8, 64, b"data", len(samples))  # fmt: skip
+    with pytest.raises(UnreadableAudio, match="s64"):
+        decoded(Client(head + samples, 1000))
+
+
+def test_whoever_waits_for_a_decoder_hears_of_whatever_broke_it() -> None:
+    no_format: Any = object()
+    heard: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            LocalStreamDecoders().open(no_format, split=False).feed([b"anything"])
+        except Exception as error:
+            heard.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(30)
+    assert [type(error) for error in heard] == [AttributeError]
 
 
 def test_what_was_cut_off_counts_as_far_as_it_goes() -> None:
