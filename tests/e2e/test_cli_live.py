@@ -110,6 +110,15 @@ def test_one_line_for_what_cannot_be(
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_file_that_is_no_recording_is_told_at_once(voiceforge: Run, server: str, tmp_path: Path) -> None:
+    letter = tmp_path / "letter.wav"
+    letter.write_text("Dear Sir or Madam")
+    done = voiceforge("stream", letter, "--server", server)
+    assert done.returncode == 1
+    assert "not audio" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_server_that_refuses_is_quoted(voiceforge: Run, server: str, clips: dict[str, Path]) -> None:
     done = voiceforge("stream", clips["beckett"], "--server", server, "--model", "no-such-model")
     assert done.returncode == 2

@@ -14,23 +14,41 @@ from voiceforge.speech.options import RAW_ENCODINGS, RawFormat
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+KEY_VARIABLE = "VOICEFORGE_API_KEY"
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+
 
 def _on_debug(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted:
         turn_on_debug(ctx)
 
 
-def reads_settings(command: Decorated) -> Decorated:
-    """Adds --config, passed as `config`, and --debug."""
-    command = click.option(
+def _can_debug(command: Decorated) -> Decorated:
+    return click.option(
         "--debug", is_flag=True, expose_value=False, callback=_on_debug, help="Print tracebacks."
     )(command)
+
+
+def reads_settings(command: Decorated) -> Decorated:
+    """Adds --config, passed as `config`, and --debug."""
     return click.option(
         "--config",
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="Settings file; otherwise VOICEFORGE_CONFIG, then ./voiceforge.toml.",
-    )(command)
+    )(_can_debug(command))
+
+
+def asks_a_server(command: Decorated) -> Decorated:
+    """Adds --server, passed as `server`, and --debug."""
+    return click.option(
+        "--server",
+        envvar="VOICEFORGE_SERVER",
+        default=DEFAULT_SERVER,
+        show_default=True,
+        metavar="URL",
+        help="The server to ask.",
+    )(_can_debug(command))
 
 
 def can_be_quiet(command: Decorated) -> Decorated:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from voiceforge.cli.common_options import can_be_quiet, prints_json
-from voiceforge.cli.complaints import EXIT_FAILED, complain, exit_code, print_traceback, report, turn_on_debug
+from voiceforge.cli.common_options import KEY_VARIABLE, asks_a_server, can_be_quiet, prints_json
+from voiceforge.cli.complaints import EXIT_FAILED, complain, exit_code, print_traceback, report
 from voiceforge.cli.inputs import Recording, Unusable, find_recordings
 from voiceforge.cli.tables import plain_lines, print_table
 from voiceforge.cli.words import duration_text
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from voiceforge.cli.progress import Display
     from voiceforge.cli.server_client import ServerClient
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-KEY_VARIABLE = "VOICEFORGE_API_KEY"
-DEFAULT_SERVER = "http://127.0.0.1:8000"
 _STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 _EPILOG = """\b
 Examples:
@@ -36,26 +32,6 @@ Examples:
 The server is --server, otherwise VOICEFORGE_SERVER, otherwise http://127.0.0.1:8000.
 Where it wants a key, put that into VOICEFORGE_API_KEY.
 """
-
-
-def _on_debug(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        turn_on_debug(ctx)
-
-
-def asks_a_server(command: Decorated) -> Decorated:
-    """Adds --server, passed as `server`, and --debug."""
-    command = click.option(
-        "--debug", is_flag=True, expose_value=False, callback=_on_debug, help="Print tracebacks."
-    )(command)
-    return click.option(
-        "--server",
-        envvar="VOICEFORGE_SERVER",
-        default=DEFAULT_SERVER,
-        show_default=True,
-        metavar="URL",
-        help="The server to ask.",
-    )(command)
 
 
 @click.group(epilog=_EPILOG)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from voiceforge.cli.common_options import RawFormatType, can_be_quiet, reads_settings
+from voiceforge.cli.common_options import KEY_VARIABLE, RawFormatType, can_be_quiet, reads_settings
 from voiceforge.cli.live_options import says_how
 from voiceforge.cli.ports import Choices, Ports
 from voiceforge.errors import InvalidRequest
@@ -61,7 +61,6 @@ def command(
         raise click.UsageError("--device names a microphone; leave the file out")
 
     from voiceforge.cli import event_loop
-    from voiceforge.cli.jobs import KEY_VARIABLE
     from voiceforge.cli.live_options import show_all
     from voiceforge.cli.live_remote import remote_captions, wishes
     from voiceforge.cli.live_sources import microphone, played, standard_input, until_interrupted

@@ -73,9 +73,8 @@ async def remote_captions(
                     if told["type"] in ("interim", "final"):
                         yield _caption(told)
                     if told["type"] == "closed":
+                        await sending
                         return
-                    if sending.done():
-                        sending.result()
             finally:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
@@ -88,9 +87,12 @@ async def remote_captions(
 
 
 async def _send(socket: Any, audio: AsyncIterator[bytes]) -> None:
-    async for block in audio:
-        await socket.send(block)
-    await socket.send('{"type": "close"}')
+    try:
+        async for block in audio:
+            await socket.send(block)
+    finally:
+        # Of audio that cannot be read, too: what was heard of it is still told.
+        await socket.send('{"type": "close"}')
 
 
 def _caption(told: Mapping[str, Any]) -> Caption:

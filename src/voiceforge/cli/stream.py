@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from voiceforge.cli.jobs import KEY_VARIABLE, asks_a_server
+from voiceforge.cli.common_options import KEY_VARIABLE, asks_a_server
 from voiceforge.cli.live_options import says_how
 
 _EPILOG = """\b

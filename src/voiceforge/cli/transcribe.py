@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from voiceforge.cli.common_options import RawFormatType, can_be_quiet, reads_settings
+from voiceforge.cli.common_options import KEY_VARIABLE, RawFormatType, can_be_quiet, reads_settings
 from voiceforge.cli.ports import Choices, Ports, Workshop
 from voiceforge.speech.options import CHANNEL_MODES, TASKS, ChannelMode, RawFormat, Task
 
@@ -211,7 +211,6 @@ async def _through(
     server: str, fields: dict[str, Any], order: Order, workshop: Workshop, ctx: click.Context
 ) -> int:
     from voiceforge.cli import transcribe_run
-    from voiceforge.cli.jobs import KEY_VARIABLE
     from voiceforge.cli.server_client import ServerClient
     from voiceforge.cli.transcribe_remote import RemoteMaker
 

@@ -7,7 +7,6 @@ that reached it: it learns which bytes to send again, and is told what it missed
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import time
 from typing import Any
@@ -33,10 +32,9 @@ from voiceforge.api.native.stream_schemas import (
     ResumeQuery,
     StreamQuery,
 )
-from voiceforge.errors import Conflict, ErrorKind, InvalidRequest, ShuttingDown, VoiceForgeError
+from voiceforge.errors import ErrorKind, InvalidRequest, ShuttingDown, VoiceForgeError
 from voiceforge.services.streams import Stream, StreamRequest, Streams
 from voiceforge.services.transcriptions import Transcriptions
-from voiceforge.speech.options import StreamOptions
 from voiceforge.speech.transcript.stream_events import Closed
 from voiceforge.telemetry.logger import Logger
 
@@ -56,7 +54,6 @@ class StreamDoor:
         self._streams = streams
         self._transcriptions = transcriptions
         self._resume_s = resume_s
-        self._calls: dict[str, _Call] = {}
 
     async def serve(self, socket: Socket) -> None:
         fields = Fields(socket.query.multi_items())
@@ -66,28 +63,23 @@ class StreamDoor:
         else:
             call = await self._opened(socket, parse(StreamQuery, fields.as_input(StreamQuery)))
         stream = call.stream
-        self._calls[stream.id] = call
         try:
             await socket.accept()
             await socket.send_json(self._ready(stream, resumed=resumes))
             await call.hold()
         finally:
-            if self._calls.get(stream.id) is call:
-                del self._calls[stream.id]
             stream.abort()
-            call.over.set()
 
     async def _opened(self, socket: Socket, given: StreamQuery) -> _Call:
-        options = stream_options(given)
         request = StreamRequest(
-            options=options,
+            options=stream_options(given),
             audio=audio_format(given),
             model=given.model,
             channels=given.channels,
             polish=given.polish,
             resumable=True,
         )
-        return _Call(socket, await self._streams.open(request), options, self._transcriptions)
+        return _Call(socket, await self._streams.open(request), self._transcriptions)
 
     async def _taken_up(self, socket: Socket, given: ResumeQuery) -> _Call:
         """
@@ -95,13 +87,8 @@ class StreamDoor:
             NotFound, Conflict
         """
         stream_id, _, token = given.resume.partition(".")
-        before = self._calls.get(stream_id)
-        if before is not None and hmac.compare_digest(before.stream.token.encode(), token.encode()):
-            # What is still on its way over the old connection would come twice.
-            before.give_way()
-            await before.over.wait()
         stream = self._streams.resume(stream_id, token, after=given.after)
-        return _Call(socket, stream, stream.options, self._transcriptions)
+        return _Call(socket, stream, self._transcriptions)
 
     def _ready(self, stream: Stream, *, resumed: bool) -> dict[str, Any]:
         return {
@@ -118,14 +105,9 @@ class StreamDoor:
 class _Call:
     """One connection of a stream: what the client says, and what it is told, at the same time."""
 
-    def __init__(
-        self, socket: Socket, stream: Stream, options: StreamOptions, transcriptions: Transcriptions
-    ) -> None:
+    def __init__(self, socket: Socket, stream: Stream, transcriptions: Transcriptions) -> None:
         self.stream = stream
-        self.over = asyncio.Event()
         self._socket = socket
-        self._options = options
-        self._gives_way = asyncio.Event()
         self._transcriptions = transcriptions
         self._progress_due = time.monotonic() + _PROGRESS_EVERY_S
 
@@ -133,26 +115,18 @@ class _Call:
         """Until everything is told, or one of the two is gone."""
         telling = asyncio.create_task(self._tell())
         listening = asyncio.create_task(self._listen())
-        giving_way = asyncio.create_task(self._gives_way.wait())
-        tasks = {telling, listening, giving_way}
+        tasks = (telling, listening)
         try:
-            done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if done == {listening} and listening.exception() is None:
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if giving_way in done:
-                raise Conflict("another connection has taken this stream over")
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            await telling
         except VoiceForgeError as error:
             await self._end(error)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    def give_way(self) -> None:
-        """Another connection takes the stream over; `over` is set once nothing more comes from this one."""
-        self._gives_way.set()
 
     async def _tell(self) -> None:
         async for told in self.stream.numbered():
@@ -192,12 +166,9 @@ class _Call:
         match wanted:
             case Configure():
                 try:
-                    options = changed_options(self._options, wanted)
-                    await self.stream.configure(options)
+                    await self.stream.configure(changed_options(self.stream.options, wanted))
                 except InvalidRequest as error:
                     await self._complain(error)
-                else:
-                    self._options = options
             case Finalize():
                 await self.stream.finalize()
             case KeepAlive():
