@@ -34,10 +34,12 @@ from voiceforge.services.jobs import Jobs
 from voiceforge.services.leftovers import Leftovers
 from voiceforge.services.old_news import OldNews
 from voiceforge.services.retention import RetentionSweep
+from voiceforge.services.stream_keeping import StreamKeeper
 from voiceforge.services.uploads import Uploads
 from voiceforge.services.webhook_delivery import DeliveryRules, WebhookDelivery
 from voiceforge.services.webhook_workers import WebhookWorkers
 from voiceforge.services.webhooks import Webhooks
+from voiceforge.speech.engines.device import usable_cores
 from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ _SLACK_S = 30.0
 """Beyond the time that sending an event may take, until whoever sends it is taken for dead."""
 _SWEEP_EVERY_S = 2.0
 _SWEEP_LEASE_S = 10.0
+_CORES_PER_REVISER = 4
+"""Utterances of live streams that are heard again take as much of a machine at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class JobRoom:
     chores: Chores
     own_chores: OwnChores
     vitals: JobVitals
+    stream_keeper: StreamKeeper | None
 
     def furnish(self, services: Services) -> Services:
         """The same ones, and those of jobs."""
@@ -133,6 +138,8 @@ class JobRoom:
         return True
 
     async def close(self) -> None:
+        if self.stream_keeper is not None:
+            await self.stream_keeper.close()
         await self.queue.close()
         await self.blobs.close()
         await self.database.close()
@@ -223,7 +230,10 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
     shared = [*retention.chores(), *old_news.chores(), *uploads.chores()]
     chores = Chores(database, [*shared, lost] if broker is not None else shared)
-    own_chores = OwnChores([*leftovers.chores(), *uploads.own_chores()])
+    keeper = _stream_keeper(settings, services, jobs)
+    own_chores = OwnChores(
+        [*leftovers.chores(), *uploads.own_chores(), *(keeper.chores() if keeper is not None else ())]
+    )
     delivery = WebhookDelivery(
         database=database,
         sender=sender,
@@ -264,7 +274,25 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         chores=chores,
         own_chores=own_chores,
         vitals=vitals,
+        stream_keeper=keeper,
     )
+
+
+def _stream_keeper(settings: Settings, services: Services, jobs: Jobs) -> StreamKeeper | None:
+    if services.streams is None:
+        return None
+    keeper = StreamKeeper(
+        folder=settings.data_dir / "streams",
+        jobs=jobs,
+        models=services.models,
+        transcriptions=services.transcriptions,
+        metrics=services.metrics,
+        defaults=transcribe_defaults(settings),
+        revisers=max(1, usable_cores() // _CORES_PER_REVISER),
+        lost_s=settings.retention.orphan_age_s,
+    )
+    services.streams.keep_with(keeper)
+    return keeper
 
 
 def _celery(broker_url: str, metrics: Metrics) -> JobQueue:

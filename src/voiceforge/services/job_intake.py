@@ -51,7 +51,8 @@ _log = Logger(__name__)
 @dataclass(frozen=True, slots=True)
 class JobRequest:
     """What is to be transcribed, and how. metadata: the caller's own, given back as it came. callback_shape:
-    of a callback in a surface's own words: its `surface`, and what that will need of what was `asked`."""
+    of a callback in a surface's own words: its `surface`, and what that will need of what was `asked`.
+    id: None: a new one."""
 
     source: Source
     options: TranscribeOptions
@@ -65,6 +66,7 @@ class JobRequest:
     idempotency_key: str | None = None
     retention: Retention | None = None
     batch_id: str | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ class JobIntake:
         content = sha256.hex() if sha256 is not None else None
         digest = hashlib.sha256(to_json(asked | {"audio": content, "retention": request.retention}))
         new = NewJob(
-            id=new_id("tr", now),
+            id=request.id or new_id("tr", now),
             tenant=request.tenant,
             rank=request.rank,
             model=model,

@@ -92,7 +92,7 @@ class Hearing:
         pcm: reads the bytes of pieces; None where they come as rows.
         channels: how many are heard apart; None: as many as the first rows have.
         make: a recogniser for one channel.
-        tell: takes what comes of it. heard: called after every piece.
+        tell: takes what comes of it. heard: called after every piece. keep: takes what is heard.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Hearing:
         make: MakeRecogniser,
         tell: Tell,
         heard: Callable[[], None],
+        keep: Callable[[Rows], None] | None = None,
     ) -> None:
         self._ears = ears
         self._options = options
@@ -114,6 +115,7 @@ class Hearing:
         self._make = make
         self._tell = tell
         self._heard = heard
+        self._keep = keep
         self._inbox: deque[Order] = deque()
         self._recognisers: list[Recogniser] = []
         self._desks: list[SessionDesk] = []
@@ -224,6 +226,8 @@ class Hearing:
         for rows in blocks:
             if not self._recognisers:
                 self._begin(len(rows))
+            if self._keep is not None:
+                self._keep(rows)
             for channel, recogniser in enumerate(self._recognisers):
                 self._take(channel, recogniser.push(rows[channel]), events)
             samples += rows.shape[1]

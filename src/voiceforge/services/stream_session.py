@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from voiceforge.errors import Conflict, DeadlineExceeded, Overloaded, ShuttingDown, VoiceForgeError
 from voiceforge.services.stream_ears import Close, Configure, Finalize, Hearing, Order, Piece
@@ -15,6 +16,9 @@ from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.options import StreamOptions
 from voiceforge.speech.transcript.stream_events import Closed, Interim, StreamEvent
 from voiceforge.speech.transcript.types import ModelRef
+
+if TYPE_CHECKING:  # it brings the database with it
+    from voiceforge.services.stream_keeping import Keeping
 
 _MOST_UNREAD = 2_000
 """Events, interims left out: many minutes of speech that nobody has read."""
@@ -108,10 +112,11 @@ class Stream:
         self._detached = False
         self._timer: asyncio.TimerHandle | None = None
         self._end_timer: asyncio.TimerHandle | None = None
+        self.keeping: Keeping | None = None
 
-    def begin(self, hearing: Hearing, intake: Intake) -> None:
+    def begin(self, hearing: Hearing, intake: Intake, keeping: Keeping | None) -> None:
         """For `Streams`: from here on it is heard."""
-        self._hearing, self._intake = hearing, intake
+        self._hearing, self._intake, self.keeping = hearing, intake, keeping
         self._watch()
 
     @property
@@ -150,7 +155,7 @@ class Stream:
     @property
     def document_id(self) -> str | None:
         """Of the transcription kept of this session; None where none is, or not yet."""
-        return None
+        return None if self.keeping is None else self.keeping.transcription_id
 
     @property
     def opened_at(self) -> float:
@@ -203,6 +208,8 @@ class Stream:
         self._check(options)
         intake.put(Configure(options))
         self._options = options
+        if self.keeping is not None:
+            self.keeping.configure(options)
         self.keep_alive()
 
     async def close(self) -> None:

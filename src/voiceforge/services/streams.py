@@ -13,9 +13,10 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from voiceforge.errors import (
     NotFound,
@@ -46,7 +47,15 @@ from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.metrics import Metrics
 
-__all__ = ["Stream", "StreamLimits", "StreamRequest", "Streams", "Told"]
+if TYPE_CHECKING:  # they bring the database with them
+    from voiceforge.infra.db.records import Retention
+    from voiceforge.services.stream_keeping import Keeping, Polish, StreamKeeper
+    from voiceforge.services.stream_spool import Spool
+
+__all__ = ["BEST", "Stream", "StreamLimits", "StreamRequest", "Streams", "Told"]
+
+BEST = "best"
+"""In place of a model that polishes: the best one that is here."""
 
 _OPENERS = 4
 _SETTLERS = 8
@@ -59,6 +68,8 @@ _ENCODED_BYTES_PER_S = 16_000
 _ENCODED_PIECE_BYTES = 64 * 1024
 """As much as the largest packet of Opus, which must stay whole."""
 _FULL_RETRY_S = 5.0
+_BUSY_LAG_S = 0.5
+"""While finals take longer, nothing is heard again."""
 
 _log = Logger(__name__)
 
@@ -70,7 +81,8 @@ class StreamRequest:
     audio: how the bytes are to be read; None: a container, found by content.
     model: None: the default one. tenant: whose share of the machine this takes.
     channels: "mix" hears all as one, "split" each apart; events tell the channel.
-    polish: a model that hears the whole session again once it is over.
+    polish: a model, or `BEST`, that hears again what was said, and all of it once it is over: that is kept as
+        a transcription. retention: of that; None: as the server's policy says.
     idle_s: ended with DeadlineExceeded where neither audio nor `keep_alive` came for so long; None: as the
         server is set; more than that has no effect.
     resumable: lives on for a while after `abort`, for `Streams.resume`.
@@ -82,8 +94,24 @@ class StreamRequest:
     tenant: str = DEFAULT_TENANT
     channels: ChannelMode = "mix"
     polish: str | None = None
+    retention: Retention | None = None
     idle_s: float | None = None
     resumable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What `open` gets ready in a thread."""
+
+    ticket: Ticket
+    vad: SileroModel
+    aligner: Aligner | None
+    spool: Spool | VoiceForgeError | None
+
+    def give_up(self) -> None:
+        self.ticket.close()
+        if self.spool is not None and not isinstance(self.spool, VoiceForgeError):
+            self.spool.remove()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +165,12 @@ class Streams:
         self._openers = ThreadPoolExecutor(_OPENERS, thread_name_prefix="open-stream")
         self._pumps = ThreadPoolExecutor(_PUMPS, thread_name_prefix="pump")
         self._opening: dict[object, tuple[float, str]] = {}
+        self._keeper: StreamKeeper | None = None
         self._leaving = False
+
+    def keep_with(self, keeper: StreamKeeper) -> None:
+        """From now on streams can be polished."""
+        self._keeper = keeper
 
     @property
     def open_count(self) -> int:
@@ -157,8 +190,7 @@ class Streams:
             capabilities = self._models.capabilities(self._models.require_installed(request.model))
         if capabilities is not None:
             make_stream_plan(request.options, capabilities, frozenset())
-        if request.polish is not None:
-            raise UnsupportedOption("streams are not heard again by another model here", field="polish")
+        self._polish(request, model_id)
         return model_id
 
     async def open(self, request: StreamRequest) -> Stream:
@@ -197,6 +229,8 @@ class Streams:
         self._leaving = True
         streams = [stream for stream in self._streams.values() if not stream.over]
         for stream in streams:
+            if stream.keeping is not None:
+                stream.keeping.hurry()
             stream.leave()
         return len(streams)
 
@@ -227,26 +261,40 @@ class Streams:
             raise Overloaded("there are as many streams as may be", retry_after_s=retry_after_s)
         if sum(own == tenant for _, own in alive) >= self._limits.max_sessions_per_tenant:
             raise Overloaded("there are as many streams of this key as may be", retry_after_s=_FULL_RETRY_S)
-        if self._ears is not None and self._desk is not None:
-            lag_s = max(self._ears.lag_s, self._desk.lag_s)
-            if lag_s > self._limits.max_lag_s:
-                raise Overloaded("the streams there are wait too long already", retry_after_s=max(1.0, lag_s))
+        lag_s = self._lag_s()
+        if lag_s > self._limits.max_lag_s:
+            raise Overloaded("the streams there are wait too long already", retry_after_s=max(1.0, lag_s))
 
     async def _open(self, request: StreamRequest, model_id: str) -> Stream:
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._openers, self._prepare, model_id, request.tenant)
+        polish, stream_id = self._polish(request, model_id), secrets.token_hex(16)
+        work = loop.run_in_executor(self._openers, self._prepare, request, model_id, stream_id, polish)
         try:
-            ticket, vad, aligner = await asyncio.shield(work)
+            prepared = await asyncio.shield(work)
         except asyncio.CancelledError:
-            work.add_done_callback(_close_ticket)
+            work.add_done_callback(_give_up)
             raise
         try:
-            return self._begin(request, ticket, vad, aligner)
+            return self._begin(request, stream_id, prepared, polish)
         except BaseException:
-            ticket.close()
+            prepared.give_up()
             raise
 
-    def _prepare(self, model_id: str, tenant: str) -> tuple[Ticket, SileroModel, Aligner | None]:
+    def _polish(self, request: StreamRequest, model_id: str) -> Polish | None:
+        """How it is to be polished.
+
+        Raises:
+            ModelNotFound, ModelNotInstalled, UnsupportedOption.
+        """
+        if request.polish is None:
+            return None
+        if self._keeper is None:
+            raise UnsupportedOption("nothing is kept here, so no stream can be polished", field="polish")
+        return self._keeper.polish(request, model_id)
+
+    def _prepare(
+        self, request: StreamRequest, model_id: str, stream_id: str, polish: Polish | None
+    ) -> _Prepared:
         """Blocks: a model may have to be loaded."""
         with self._lock:
             if self._vad is None:
@@ -255,20 +303,37 @@ class Streams:
                 self._desk = DecodeDesk(aligner=self._aligner, metrics=self._metrics, settlers=_SETTLERS)
             if self._ears is None:
                 self._ears = Ears(self._desk, self._metrics)
-        return self._engines.open(model_id, Priority.LIVE, tenant), self._vad, self._aligner()
+        ticket = self._engines.open(model_id, Priority.LIVE, request.tenant)
+        try:
+            aligner = self._aligner()
+            spool = None
+            if self._keeper is not None and polish is not None:
+                spool = self._keeper.spool(stream_id, polish, request.options)
+        except BaseException:
+            ticket.close()
+            raise
+        return _Prepared(ticket, self._vad, aligner, spool)
 
     def _begin(
-        self, request: StreamRequest, ticket: Ticket, vad: SileroModel, aligner: Aligner | None
+        self, request: StreamRequest, stream_id: str, prepared: _Prepared, polish: Polish | None
     ) -> Stream:
         if self._leaving:
             raise ShuttingDown("the server is shutting down", retry_after_s=5)
         assert self._ears is not None
+        ticket, vad, aligner = prepared.ticket, prepared.vad, prepared.aligner
         languages = aligner.languages if aligner is not None else frozenset()
         capabilities = ticket.capabilities
         limits = self._limits
         idle_s = limits.idle_s if request.idle_s is None else min(request.idle_s, limits.idle_s)
+        keeping = self._keeping(request, stream_id, prepared, polish)
+
+        def check(options: StreamOptions) -> None:
+            make_stream_plan(options, capabilities, languages)
+            if keeping is not None:
+                keeping.check(options)
+
         stream = Stream(
-            stream_id=secrets.token_hex(16),
+            stream_id=stream_id,
             token=secrets.token_urlsafe(24),
             model=ticket.model,
             options=request.options,
@@ -279,11 +344,11 @@ class Streams:
                 grace_s=limits.grace_s if request.resumable else 0.0,
                 keep_events_s=limits.keep_events_s,
             ),
-            check=lambda options: _check(options, capabilities, languages),
+            check=check,
             on_over=self._over,
             on_forgotten=self._forgotten,
         )
-        loop, stream_id = asyncio.get_running_loop(), stream.id
+        loop = asyncio.get_running_loop()
 
         def tell(events: list[StreamEvent], failure: VoiceForgeError | None) -> None:
             loop.call_soon_threadsafe(self._told, stream_id, events, failure)
@@ -308,6 +373,7 @@ class Streams:
             make=make,
             tell=tell,
             heard=heard,
+            keep=keeping.hear if keeping is not None else None,
         )
         if isinstance(audio, RawFormat):
             bytes_per_s = SAMPLE_BYTES[audio.encoding] * audio.channels * audio.sample_rate_hz
@@ -320,17 +386,42 @@ class Streams:
                 piece_bytes=_ENCODED_PIECE_BYTES, byte_s=1 / _ENCODED_BYTES_PER_S, put=pump.put, end=pump.end
             )
         self._streams[stream.id] = stream
-        stream.begin(hearing, intake)
+        stream.begin(hearing, intake, keeping)
         self._tenants[stream.id] = request.tenant
         self._metrics.streams_open(self.open_count)
         return stream
 
     def _told(self, stream_id: str, events: list[StreamEvent], failure: VoiceForgeError | None) -> None:
         stream = self._streams.get(stream_id)
-        if stream is not None:
-            stream.told(events, failure)
+        if stream is None:
+            return
+        if stream.keeping is not None:
+            events = stream.keeping.pass_on(events)
+        stream.told(events, failure)
+
+    def _keeping(
+        self, request: StreamRequest, stream_id: str, prepared: _Prepared, polish: Polish | None
+    ) -> Keeping | None:
+        if self._keeper is None or polish is None or prepared.spool is None:
+            return None
+
+        def tell(events: Sequence[StreamEvent]) -> None:
+            stream = self._streams.get(stream_id)
+            if stream is not None:
+                stream.told(list(events), None)
+
+        return self._keeper.keeping(
+            prepared.spool, polish, request.options, busy=lambda: self._lag_s() > _BUSY_LAG_S, tell=tell
+        )
+
+    def _lag_s(self) -> float:
+        if self._ears is None or self._desk is None:
+            return 0.0
+        return max(self._ears.lag_s, self._desk.lag_s)
 
     def _over(self, stream: Stream) -> None:
+        if stream.keeping is not None:
+            stream.keeping.over()
         self._admission.ended(time.monotonic() - stream.opened_at, max(stream.duration_s, 1e-3))
         self._metrics.streams_open(self.open_count)
 
@@ -339,10 +430,6 @@ class Streams:
         self._tenants.pop(stream.id, None)
 
 
-def _check(options: StreamOptions, capabilities: Capabilities, languages: frozenset[str]) -> None:
-    make_stream_plan(options, capabilities, languages)
-
-
-def _close_ticket(work: asyncio.Future[tuple[Ticket, SileroModel, Aligner | None]]) -> None:
+def _give_up(work: asyncio.Future[_Prepared]) -> None:
     if not work.cancelled() and work.exception() is None:
-        work.result()[0].close()
+        work.result().give_up()

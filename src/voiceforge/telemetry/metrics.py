@@ -261,6 +261,16 @@ class Metrics:
         self._interims_dropped = self._new(
             Counter, "stream_interims_dropped", "Interims that were not decoded, or no longer wanted.", ()
         )
+        self._revisions = self._new(
+            Counter, "stream_revisions", "Finals heard again by a better model, and left out.", ("outcome",)
+        )
+        self._kept_streams = self._new(
+            Counter,
+            "streams_kept",
+            "Polished streams that became transcriptions (kept), wait for it (later), were not kept to their "
+            "end (stopped) or never (lost).",
+            ("outcome",),
+        )
 
     def _new(
         self, kind: type[MetricT], name: str, meaning: str, labels: Sequence[str], **more: Any
@@ -330,6 +340,16 @@ class Metrics:
 
     def interim_dropped(self) -> None:
         self._interims_dropped.inc()
+
+    def revision_told(self) -> None:
+        self._revisions.labels("told").inc()
+
+    def revision_dropped(self) -> None:
+        """Finals that were not heard again."""
+        self._revisions.labels("dropped").inc()
+
+    def stream_kept(self, outcome: Literal["kept", "later", "stopped", "lost"]) -> None:
+        self._kept_streams.labels(outcome).inc()
 
     # -- models and caches
 

@@ -70,6 +70,9 @@ class JobHouse:
     workers: JobWorkers
     engine: FakeEngine
     transcriptions: Transcriptions
+    models: Models
+    engines: EngineRoom
+    metrics: Metrics
     clock: TestClock
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -111,13 +114,11 @@ async def job_house(
     store are the test's."""
     engine, metrics, clock = FakeEngine(script, capabilities=capabilities), Metrics("test"), TestClock()
     engines = EngineRoom(InProcessHosts(lambda model_id: engine), metrics=metrics)
+    models = Models(
+        DiskModelStore(folder / "models", Hub(None), offline=True), default=MODEL, aliases={}, loaded=engines
+    )
     transcriptions = Transcriptions(
-        models=Models(
-            DiskModelStore(folder / "models", Hub(None), offline=True),
-            default=MODEL,
-            aliases={},
-            loaded=engines,
-        ),
+        models=models,
         engines=engines,
         listener=LocalListener(lambda: vad),
         aligner=lambda: None,
@@ -163,6 +164,9 @@ async def job_house(
         JobWorkers(runner, queue, sweep, count=workers),
         engine,
         transcriptions,
+        models,
+        engines,
+        metrics,
         clock,
     )
     try:

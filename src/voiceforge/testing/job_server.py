@@ -21,7 +21,11 @@ from voiceforge.services.batches import Batches
 from voiceforge.services.container import Services
 from voiceforge.services.job_rules import RunRules
 from voiceforge.services.job_watch import JobWatch
+from voiceforge.services.stream_keeping import StreamKeeper
+from voiceforge.services.streams import StreamLimits, Streams
 from voiceforge.services.uploads import Uploads
+from voiceforge.speech.audio.stream_decoder import LocalStreamDecoders
+from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.testing.fake_engine import Script
 from voiceforge.testing.job_house import JobHouse, job_house
@@ -41,6 +45,7 @@ class JobServer:
     house: JobHouse
     blobs: Blobs
     temp_dir: Path
+    keeper: StreamKeeper
     _loop: asyncio.AbstractEventLoop
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -68,7 +73,8 @@ def job_server(
         _wait_for(server.host, server.port)
         assert app.house is not None
         assert app.loop is not None
-        yield JobServer(server.url, app.house, app.house.blobs, folder, app.loop)
+        assert app.keeper is not None
+        yield JobServer(server.url, app.house, app.house.blobs, folder, app.keeper, app.loop)
 
 
 def _wait_for(host: str, port: int) -> None:
@@ -95,6 +101,7 @@ class _AppWithJobs:
         self._config = config or HttpConfig(temp_dir=folder, version="1.2.3", ping_interval_s=0.05)
         self._app: ASGIApp | None = None
         self.house: JobHouse | None = None
+        self.keeper: StreamKeeper | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,16 +125,43 @@ class _AppWithJobs:
             )
             services = scripted_services(ScriptedTranscriptions(), self._folder)
             stack.callback(services.engines.close, 0)
-            self._app = create_app(self._around(services, self.house), self._config)
+            streams = self._streams(self.house, stack)
+            self._app = create_app(self._around(services, self.house, streams), self._config)
             if self._works:
                 self.house.start()
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _around(self, services: Services, house: JobHouse) -> Services:
+    def _streams(self, house: JobHouse, stack: AsyncExitStack) -> Streams:
+        streams = Streams(
+            models=house.models,
+            engines=house.engines,
+            aligner=lambda: None,
+            decoders=LocalStreamDecoders(),
+            metrics=house.metrics,
+            limits=StreamLimits(grace_s=self._config.stream_resume_s),
+            vad=lambda: self._vad,
+        )
+        self.keeper = StreamKeeper(
+            folder=self._folder / "streams",
+            jobs=house.jobs,
+            models=house.models,
+            transcriptions=house.transcriptions,
+            metrics=house.metrics,
+            defaults=TranscribeOptions(),
+            clock=house.clock,
+        )
+        streams.keep_with(self.keeper)
+        stack.push_async_callback(asyncio.to_thread, streams.close)
+        stack.push_async_callback(asyncio.to_thread, house.engines.close, 0)
+        stack.push_async_callback(self.keeper.close)
+        return streams
+
+    def _around(self, services: Services, house: JobHouse, streams: Streams) -> Services:
         return replace(
             services,
+            streams=streams,
             transcriptions=house.transcriptions,
             jobs=house.jobs,
             job_watch=JobWatch(house.database, house.jobs),

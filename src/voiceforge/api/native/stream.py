@@ -22,6 +22,7 @@ from voiceforge.api.native.stream_convert import (
     error_message,
     event_message,
     stream_options,
+    wanted_retention,
 )
 from voiceforge.api.native.stream_schemas import (
     ClientMessage,
@@ -77,6 +78,7 @@ class StreamDoor:
             model=given.model,
             channels=given.channels,
             polish=given.polish,
+            retention=wanted_retention(given),
             resumable=True,
         )
         return _Call(socket, await self._streams.open(request), self._transcriptions)

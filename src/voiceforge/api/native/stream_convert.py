@@ -9,6 +9,7 @@ from typing import Any
 from voiceforge.api.native.errors import error_body
 from voiceforge.api.native.stream_schemas import Configure, StreamQuery
 from voiceforge.errors import InvalidRequest, VoiceForgeError
+from voiceforge.services.job_intake import Retention
 from voiceforge.speech.options import CODECS, RAW_ENCODINGS, EncodedFormat, RawFormat, StreamOptions
 from voiceforge.speech.transcript.stream_events import (
     Closed,
@@ -19,6 +20,7 @@ from voiceforge.speech.transcript.stream_events import (
     SpeechStarted,
     StreamEvent,
     UtteranceEnd,
+    Warned,
 )
 from voiceforge.speech.transcript.types import Segment
 
@@ -60,6 +62,25 @@ def audio_format(given: StreamQuery) -> RawFormat | EncodedFormat | None:
     if encoding in CODECS:
         return EncodedFormat(encoding, given.input_channels or 1)
     return None
+
+
+def wanted_retention(given: StreamQuery) -> Retention | None:
+    """Of what is kept of a stream; None: as the server's policy says.
+
+    Raises:
+        InvalidRequest: nothing is to be kept, and something is.
+    """
+    if given.polish is None:
+        for name in ("keep_audio_s", "keep_text_s"):
+            if getattr(given, name) is not None:
+                raise InvalidRequest(f"{name} has no meaning without polish: nothing is kept", field=name)
+        return None
+    if given.retention == "none":
+        raise InvalidRequest(
+            "polish keeps the stream as a transcription, retention=none keeps nothing: leave one of them out",
+            field="retention",
+        )
+    return Retention(given.keep_audio_s, given.keep_text_s)
 
 
 def event_message(
@@ -108,6 +129,8 @@ def event_message(
                 "text": event.text,
                 "segments": documents(event.segments),
             }
+        case Warned():
+            told = {"type": "warning", "code": event.code, "message": event.message}
         case Closed():
             told = {"type": "closed", "duration": _seconds(event.duration), "transcription_id": kept_as}
     return {**told, "seq": number}

@@ -15,13 +15,19 @@ from voiceforge.api.native.schemas import (
     WordOut,
     split_at_commas,
 )
+from voiceforge.services.streams import BEST
 from voiceforge.speech.options import ChannelMode, Codec, RawEncoding
+from voiceforge.speech.transcript.stream_events import StreamWarningCode
 
 STREAM_PATH = "/v1/stream"
 
 
 def _off_is_none(value: Any) -> Any:
     return None if value in ("false", "off", False) else value
+
+
+def _polish_model(value: Any) -> Any:
+    return BEST if value in ("true", True) else _off_is_none(value)
 
 
 class _Wishes(BaseModel):
@@ -69,11 +75,21 @@ class StreamQuery(_Wishes):
     sample_rate: int | None = Field(None, ge=4_000, le=384_000, description="Of raw samples; absent: 16000.")
     input_channels: int | None = Field(None, ge=1, le=32, description="Of raw samples; absent: 1.")
     channels: ChannelMode = Field("mix", description="`split` recognises each channel by itself.")
-    polish: str | None = Field(
+    polish: Annotated[str | None, BeforeValidator(_polish_model)] = Field(
         None,
         max_length=200,
-        description="A model that hears it all again at its end; that text is kept as a transcription.",
+        description="A model that hears again what was said, and all of it at its end: that is kept as a "
+        "transcription. `true`, `best`: the best one that is installed.",
     )
+    retention: Literal["none"] | None = Field(
+        None, description="`none`: nothing is kept, as without `polish`, which it cannot be combined with."
+    )
+    keep_audio_s: float | None = Field(
+        None,
+        ge=0,
+        description="Seconds from the end of its transcription until kept audio is erased.",
+    )
+    keep_text_s: float | None = Field(None, ge=0, description="Likewise its text.")
 
 
 class ResumeQuery(BaseModel):
@@ -183,10 +199,12 @@ class FlushedOut(_Told):
 
 
 class RevisionOut(_Told):
+    """With `polish`: what finals said, heard again by the better model. Not all have one."""
+
     type: Literal["revision"]
     channel: int
-    first: int
-    last: int
+    first: int = Field(description="`utterance` of the first final that this replaces.")
+    last: int = Field(description="Likewise of the last one.")
     text: str
     segments: list[SegmentOut]
 
@@ -202,13 +220,22 @@ class ProgressOut(BaseModel):
     heard_s: float
 
 
+class WarningOut(_Told):
+    """Not all comes of the stream that was wished for; it goes on. `not_kept`: with `polish`, no
+    transcription follows, or one of what was said so far. `kept_later`: it follows, but not at once."""
+
+    type: Literal["warning"]
+    code: StreamWarningCode
+    message: str
+
+
 class ClosedOut(_Told):
     """The last message of a stream."""
 
     type: Literal["closed"]
     duration: float
     transcription_id: str | None = Field(
-        None, description="Under which the stream was kept as a transcription, if it was."
+        None, description="With `polish`: of the transcription that comes of it; null: none does."
     )
 
 
@@ -232,6 +259,7 @@ SERVER_MESSAGES: tuple[type[BaseModel], ...] = (
     FlushedOut,
     RevisionOut,
     ProgressOut,
+    WarningOut,
     ClosedOut,
     StreamErrorOut,
 )

@@ -14,6 +14,7 @@ from typing import Literal
 from voiceforge.speech.transcript.types import Language, Segment, Word
 
 EndpointReason = Literal["silence", "max_length", "finalize", "close"]
+StreamWarningCode = Literal["not_kept", "kept_later"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,22 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """The stream goes on, but not all will come of it that was wished for.
+
+    code: "not_kept": of its polishing, nothing or only its beginning; "kept_later": that is to be waited for.
+    message: one sentence for a person.
+    """
+
+    code: StreamWarningCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The last event. duration: seconds of audio that were received."""
 
     duration: float
 
 
-StreamEvent = SpeechStarted | Interim | Final | UtteranceEnd | Flushed | Revision | Closed
+StreamEvent = SpeechStarted | Interim | Final | UtteranceEnd | Flushed | Revision | Warned | Closed
