@@ -8,6 +8,7 @@ import signal
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+RELOAD_SIGNAL = signal.SIGHUP
 
 
 class EarlySignals:
@@ -28,6 +29,11 @@ class EarlySignals:
     def hold(self) -> None:
         """From now on there are processes and files to be closed."""
         self._held = True
+
+    def outlive_reload(self) -> None:
+        """Until somebody listens for it, nothing has to be read again: what begins now reads it anyway.
+        Processes started from here do not inherit that."""
+        signal.signal(RELOAD_SIGNAL, lambda number, frame: None)
 
     @property
     def asked(self) -> bool:

@@ -12,24 +12,25 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from voiceforge.api.app import create_app
 from voiceforge.api.deepgram_compat.errors import DeepgramErrors
 from voiceforge.api.http.config import HttpConfig, HttpFeatures
 from voiceforge.api.http.errors import ErrorReplies
-from voiceforge.api.http.protocol import BoundedHeadProtocol, BoundedSocketProtocol
+from voiceforge.api.http.protocol import BoundedHeadProtocol, BoundedSocketProtocol, ConnectionLimits
 from voiceforge.api.http.turns import TakeTurns, Turns
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.errors import VoiceForgeError
 from voiceforge.main.drain import DrainGate
-from voiceforge.main.early_signals import STOP_SIGNALS, EarlySignals
+from voiceforge.main.early_signals import RELOAD_SIGNAL, STOP_SIGNALS, EarlySignals
 from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.services.container import Services
@@ -37,12 +38,15 @@ from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from voiceforge.main.jobs import JobRoom
+    from voiceforge.main.tls import Tls
     from voiceforge.main.wyoming import WyomingPort
 
 # Once requests have had their grace, how long their cancellation and the closing of connections may take.
 _CLOSING_S = 2
 _AT_ONCE_S = 0.3
 _SWEEP_EVERY_S = 30.0
+_HANDSHAKE_S = 10.0
+_TELL_FULL_EVERY_S = 10.0
 # For so long may a thread compute before another gets its turn. Python's own 5 ms are what the event loop
 # would wait, again and again, when many uploads arrive at once.
 _TURN_S = 0.0005
@@ -68,15 +72,44 @@ def http_config(settings: Settings, version: str) -> HttpConfig:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to us. `up` is set once it accepts connections."""
+    """Leaves the signals to us, and can go on with another certificate. `up` is set once it accepts
+    connections."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        limits: ConnectionLimits,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
+        self.servers: list[asyncio.base_events.Server] = []
+        self._listener = listener
+        self._limits = limits
+        self._tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await self.accept(self._tls)
+        self.started = True
         self.up.set()
+
+    async def accept(self, tls: ssl.SSLContext | None) -> None:
+        """From now on connections begin like this; those that are open go on as they are. None is lost
+        between: whoever accepts shares one queue with whoever did before."""
+        server = await asyncio.get_running_loop().create_server(
+            self._protocol,
+            sock=self._listener.dup(),
+            ssl=tls,
+            backlog=self.config.backlog,
+            ssl_handshake_timeout=None if tls is None else _HANDSHAKE_S,
+        )
+        before, self.servers = self.servers, [server]
+        for old in before:
+            old.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return BoundedHeadProtocol(self.config, self.server_state, self.lifespan.state, limits=self._limits)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -93,13 +126,16 @@ class HttpServer:
         version: str,
         jobs: JobRoom | None = None,
         wyoming: WyomingPort | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._settings = settings
         self._wyoming = wyoming
+        self._tls = tls
         self._jobs = jobs
         self._services = services if jobs is None else jobs.furnish(services)
         self._stop = asyncio.Event()
         self.exit_code = 0
+        self._told_full_at = -_TELL_FULL_EVERY_S
         self._gate = DrainGate(
             TakeTurns(create_app(self._services, http_config(settings, version)), Turns()),
             ErrorReplies((OpenAIErrors(), DeepgramErrors(), NativeErrors())),
@@ -112,7 +148,7 @@ class HttpServer:
         signals: EarlySignals,
     ) -> None:
         sys.setswitchinterval(_TURN_S)
-        server = _make_server(self._gate, int(self._settings.streams.max_frame_bytes))
+        server = self._make_server(listener)
         self._take_signals(signals)
         serving = asyncio.create_task(server.serve([listener]))
         up = asyncio.create_task(server.up.wait())
@@ -123,7 +159,7 @@ class HttpServer:
                     if self._wyoming is not None:
                         await self._wyoming.open(self._services)
                     on_listening()
-                    await self._until_stopped(serving)
+                    await self._until_stopped(serving, server)
                 await self._drain()
             server.should_exit = True
             await serving
@@ -136,19 +172,29 @@ class HttpServer:
                 await self._jobs.close()
             _log.info("stopped")
 
-    async def _until_stopped(self, serving: asyncio.Task[None]) -> None:
+    async def _until_stopped(self, serving: asyncio.Task[None], server: _Server) -> None:
         """Models load, idle ones go, jobs are worked on, in the background, for as long as the server runs.
         Jobs are given back at its end and need no grace: they go on where they were."""
         stop = asyncio.create_task(self._stop.wait())
         chores = [asyncio.create_task(self._preload()), asyncio.create_task(self._sweep())]
         if self._jobs is not None:
             chores.append(asyncio.create_task(self._jobs.run()))
+        if self._tls is not None:
+            chores.append(asyncio.create_task(self._keep_tls(self._tls, server)))
         try:
             await asyncio.wait((stop, serving), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (stop, *chores):
                 task.cancel()
             await asyncio.gather(stop, *chores, return_exceptions=True)
+
+    async def _keep_tls(self, tls: Tls, server: _Server) -> None:
+        async def take_up(context: ssl.SSLContext) -> None:
+            await server.accept(context)
+            if self._wyoming is not None:
+                await self._wyoming.accept(context)
+
+        await tls.keep(take_up)
 
     async def _preload(self) -> None:
         default, *others = dict.fromkeys((self._settings.model, *self._settings.models.preload))
@@ -179,6 +225,8 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)
+        if self._tls is not None:
+            loop.add_signal_handler(RELOAD_SIGNAL, self._tls.look_now)
         if early.asked:
             self._stop.set()
 
@@ -210,21 +258,33 @@ class HttpServer:
             self._services.streams.close()
         self._services.transcriptions.close()
 
-
-def _make_server(app: ASGIApp, max_frame_bytes: int) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
+    def _make_server(self, listener: socket.socket) -> _Server:
+        wishes = self._settings.server
+        config = uvicorn.Config(
+            self._gate,
             http=BoundedHeadProtocol,
             ws=BoundedSocketProtocol,
-            ws_max_size=max_frame_bytes,
+            ws_max_size=int(self._settings.streams.max_frame_bytes),
             # Speech does not deflate; a window per connection would only take memory.
             ws_per_message_deflate=False,
             log_config=None,
             access_log=False,  # the app logs its requests itself, with their ids
             lifespan="off",
             server_header=False,
-            proxy_headers=False,  # nothing here asks who called
+            proxy_headers=False,  # the app knows whom to believe
             timeout_graceful_shutdown=_CLOSING_S,
         )
-    )
+        limits = ConnectionLimits(
+            head_bytes=int(wishes.max_header_bytes),
+            head_s=wishes.header_timeout_s,
+            connections=wishes.max_connections,
+            on_full=self._on_full,
+        )
+        return _Server(config, listener, limits, None if self._tls is None else self._tls.context)
+
+    def _on_full(self) -> None:
+        """A flood of connections shall not be one of lines."""
+        now = time.monotonic()
+        if now - self._told_full_at > _TELL_FULL_EVERY_S:
+            self._told_full_at = now
+            _log.warning("connections_turned_away", most=self._settings.server.max_connections)

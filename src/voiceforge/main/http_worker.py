@@ -11,8 +11,10 @@ import pickle
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
+from voiceforge.errors import ConfigurationError
 from voiceforge.infra.cache.clearings import SharedClearings
 from voiceforge.infra.enginehost.remote_keeper import RemoteHosts
 from voiceforge.main import nursery
@@ -21,9 +23,16 @@ from voiceforge.main.early_signals import EarlySignals
 from voiceforge.main.http_server import HttpServer
 from voiceforge.main.jobs import build_jobs
 from voiceforge.main.memory import return_large_blocks
+from voiceforge.main.settings import Settings
 from voiceforge.main.supervisor import WorkerOrder
+from voiceforge.main.tls import Tls, tls_files
+from voiceforge.telemetry.logger import Logger
 from voiceforge.telemetry.logs import configure_logging
 from voiceforge.telemetry.metrics import Metrics
+
+_TRY_TLS_EVERY_S = 2.0
+
+_log = Logger(__name__)
 
 
 def main() -> None:
@@ -39,6 +48,7 @@ def main() -> None:
     configure_logging(order.settings.log.level, order.settings.log.format)
     return_large_blocks()
     signals.hold()
+    tls = _tls(order.settings, signals)
     services = build(
         order.settings,
         version=order.version,
@@ -53,10 +63,9 @@ def main() -> None:
     if order.wyoming_fd is not None:
         from voiceforge.main.wyoming import WyomingPort
 
-        wyoming = WyomingPort(order.settings, order.version, socket.socket(fileno=order.wyoming_fd))
-    server = HttpServer(
-        order.settings, services, order.version, build_jobs(order.settings, services), wyoming
-    )
+        wyoming = WyomingPort(order.settings, order.version, socket.socket(fileno=order.wyoming_fd), tls)
+    jobs = build_jobs(order.settings, services)
+    server = HttpServer(order.settings, services, order.version, jobs, wyoming, tls)
     listener = socket.socket(fileno=order.listener_fd)
 
     def up() -> None:
@@ -65,6 +74,23 @@ def main() -> None:
 
     asyncio.run(server.run(listener, up, signals))
     sys.exit(server.exit_code)
+
+
+def _tls(settings: Settings, signals: EarlySignals) -> Tls | None:
+    """Waits where the files cannot be used just now: those who began before have what they read then, and go
+    on."""
+    files = tls_files(settings)
+    if files is None:
+        return None
+    signals.outlive_reload()
+    while True:
+        try:
+            return Tls(files)
+        except ConfigurationError as error:
+            _log.error("tls_files_refused", problem=error.message, kept="the door closed")
+        if signals.asked:
+            sys.exit(0)
+        time.sleep(_TRY_TLS_EVERY_S)
 
 
 def _map_clearings(path: Path) -> SharedClearings:

@@ -26,6 +26,7 @@ from voiceforge.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
     from voiceforge.infra.enginehost.keeper import HostKeeper
+    from voiceforge.main.tls import Tls
     from voiceforge.services.container import Services
 
 _BACKLOG = 2048
@@ -42,11 +43,13 @@ def serve(
 
     Raises:
         Conflict: the port is taken.
+        ConfigurationError: the files of TLS cannot be used.
         ModelNotFound, ModelNotInstalled: there is no such default model.
         VoiceForgeError: the address cannot be used.
     """
     configure_logging(settings.log.level, settings.log.format)
     return_large_blocks()
+    tls = _tls(settings, signals)
     with contextlib.ExitStack() as stack:
         # First of all: a taken port is found out before anything is loaded.
         listener = stack.enter_context(_listening(settings.server.host, settings.server.port))
@@ -56,12 +59,13 @@ def serve(
         signals.hold()
         house = stack.enter_context(_house(settings, version))
         told = Listening(
-            _url(listener, "http"),
+            _url(listener, "http" if tls is None else "https"),
             settings.model,
             settings.api_key is not None,
             None if wyoming is None else _url(wyoming, "tcp"),
         )
-        exit_code = _run(settings, version, signals, listener, wyoming, house, lambda: on_listening(told))
+        doors = _Doors(listener, wyoming, tls)
+        exit_code = _run(settings, version, signals, doors, house, lambda: on_listening(told))
     if exit_code:
         raise SystemExit(exit_code)
 
@@ -76,6 +80,7 @@ def serve_wyoming(
     """Likewise, but nothing is spoken but Wyoming. Raises as `serve` does."""
     configure_logging(settings.log.level, settings.log.format)
     return_large_blocks()
+    tls = _tls(settings, signals) if settings.wyoming.tls else None
     with _listening(settings.wyoming.host, settings.wyoming.port) as listener:
         signals.hold()
         with _house(settings, version) as house:
@@ -85,7 +90,7 @@ def serve_wyoming(
             from voiceforge.main.wyoming import WyomingProcess
 
             told = Listening(_url(listener, "tcp"), settings.model, protected=bool(settings.wyoming.allow))
-            process = WyomingProcess(settings, house.services, version)
+            process = WyomingProcess(settings, house.services, version, tls)
             quick_start.settled()
             asyncio.run(process.run(listener, lambda: on_listening(told), signals))
 
@@ -107,6 +112,15 @@ class _House:
         # Whoever serves asks for the model too, and has somebody to tell what is wrong with it.
         with contextlib.suppress(VoiceForgeError):
             self.services.engines.queue(self.services.models.require_installed(None))
+
+
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """What listens already. tls: None where HTTP is spoken in the clear."""
+
+    http: socket.socket
+    wyoming: socket.socket | None
+    tls: Tls | None
 
 
 @contextlib.contextmanager
@@ -132,8 +146,7 @@ def _run(
     settings: Settings,
     version: str,
     signals: EarlySignals,
-    listener: socket.socket,
-    wyoming: socket.socket | None,
+    doors: _Doors,
     house: _House,
     on_listening: Callable[[], None],
 ) -> int:
@@ -145,20 +158,32 @@ def _run(
         from voiceforge.main.supervisor import Supervisor
 
         quick_start.settled()
-        supervisor = Supervisor(settings, version, listener, house.keeper, house.audio_host, wyoming)
+        supervisor = Supervisor(settings, version, doors.http, house.keeper, house.audio_host, doors.wyoming)
         return supervisor.run(signals, on_listening)
     from voiceforge.main.http_server import HttpServer
     from voiceforge.main.jobs import build_jobs
 
     port = None
-    if wyoming is not None:
+    if doors.wyoming is not None:
         from voiceforge.main.wyoming import WyomingPort
 
-        port = WyomingPort(settings, version, wyoming)
-    server = HttpServer(settings, house.services, version, build_jobs(settings, house.services), port)
+        port = WyomingPort(settings, version, doors.wyoming, doors.tls)
+    jobs = build_jobs(settings, house.services)
+    server = HttpServer(settings, house.services, version, jobs, port, doors.tls)
     quick_start.settled()
-    asyncio.run(server.run(listener, on_listening, signals))
+    asyncio.run(server.run(doors.http, on_listening, signals))
     return server.exit_code
+
+
+def _tls(settings: Settings, signals: EarlySignals) -> Tls | None:
+    if settings.server.tls_certificate is None:
+        return None
+    from voiceforge.main.tls import Tls, tls_files
+
+    files = tls_files(settings)
+    assert files is not None
+    signals.outlive_reload()
+    return Tls(files)
 
 
 @contextlib.contextmanager

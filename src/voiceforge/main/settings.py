@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ByteSize, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
 from voiceforge.main.settings_jobs import JobSettings, RetentionSettings, UploadSettings, WebhookSettings
@@ -25,6 +25,7 @@ from voiceforge.main.settings_recognition import (
     SubtitleSettings,
     VadSettings,
 )
+from voiceforge.main.settings_server import ServerSettings
 from voiceforge.main.settings_streams import StreamSettings
 from voiceforge.main.settings_values import Section
 from voiceforge.main.settings_wyoming import WyomingSettings
@@ -41,35 +42,6 @@ def data_home(environ: Mapping[str, str]) -> Path:
     """The XDG data folder of VoiceForge; relative XDG paths are ignored, as that specification says."""
     xdg = Path(environ.get("XDG_DATA_HOME", ""))
     return (xdg if xdg.is_absolute() else Path(environ.get("HOME", "~")) / ".local" / "share") / "voiceforge"
-
-
-class ServerSettings(Section):
-    """The HTTP server."""
-
-    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(
-        default=8000, ge=0, le=65_535, description="Port to listen on; 0 lets the system choose."
-    )
-    insecure: bool = Field(
-        default=False,
-        description="Allow listening beyond this machine, and the production profile, without a key.",
-    )
-    workers: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description="Processes that answer HTTP. They share one process per model, so more of them help "
-        "where answering itself is the limit, not recognition.",
-    )
-    grace_s: float = Field(
-        default=30.0,
-        ge=0,
-        le=3600,
-        description="Time that work in progress gets to finish when the server stops.",
-    )
-    max_upload_bytes: ByteSize = Field(
-        default=ByteSize(2 * 1024**3), gt=0, description="Largest upload; bytes, or text such as `500MiB`."
-    )
 
 
 class LogSettings(Section):

@@ -51,6 +51,23 @@ def _store_conflicts(store: StoreSettings) -> Iterator[tuple[tuple[str, ...], st
         )
 
 
+def _tls_conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    server = settings.server
+    if server.tls_certificate is not None:
+        return
+    for name in ("tls_key", "tls_key_password", "tls_client_ca"):
+        if getattr(server, name) is not None:
+            yield (
+                (f"server.{name}", "server.tls_certificate"),
+                f"server.{name} is for TLS: set server.tls_certificate too",
+            )
+    if settings.wyoming.enabled and settings.wyoming.tls:
+        yield (
+            ("wyoming.tls", "server.tls_certificate"),
+            "wyoming.tls needs a certificate: set server.tls_certificate",
+        )
+
+
 def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Rules that span several settings: the dotted names involved, and what is wrong."""
     unprotected = settings.api_key is None and not settings.server.insecure
@@ -76,6 +93,7 @@ def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             ("wyoming.enabled", "features.streams"),
             "Wyoming is live streams: set features.streams = true, or wyoming.enabled = false",
         )
+    yield from _tls_conflicts(settings)
     if settings.server.workers > 1 and settings.engine.isolation == "thread":
         yield (
             ("server.workers", "engine.isolation"),

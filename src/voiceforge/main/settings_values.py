@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 
 def _json(text: str) -> object:
@@ -37,7 +38,14 @@ def _table_from_text(value: object) -> object:
     return {name.strip(): target.strip() for name, _, target in pairs}
 
 
+def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        ipaddress.ip_network(name, strict=False)
+    return names
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_list_from_text)]
+Networks = Annotated[Names, AfterValidator(_networks)]
 NameTable = Annotated[dict[str, str], BeforeValidator(_table_from_text)]
 
 

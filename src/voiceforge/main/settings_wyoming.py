@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from voiceforge.main.settings_values import Names, Section
+from voiceforge.main.settings_values import Networks, Section
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        ipaddress.ip_network(name, strict=False)
-    return names
 
 
 class WyomingSettings(Section):
@@ -26,13 +19,17 @@ class WyomingSettings(Section):
     port: int = Field(
         default=10_300, ge=0, le=65_535, description="Port to listen on; 0 lets the system choose."
     )
-    allow: Annotated[Names, AfterValidator(_networks)] = Field(
+    allow: Networks = Field(
         default=(),
         description="Addresses and networks whose clients are let in, such as `192.168.1.0/24`; empty: all "
         "that reach it.",
     )
     insecure: bool = Field(
         default=False, description="Allow listening beyond this machine without `wyoming.allow`."
+    )
+    tls: bool = Field(
+        default=False,
+        description="Speak TLS, with the certificate and the rules of `server.tls_…`.",
     )
     idle_s: float = Field(
         default=60.0, ge=1, le=86_400, description="A connection that brings nothing for so long is closed."

@@ -26,7 +26,7 @@ from typing import IO
 
 from voiceforge.infra.enginehost.keeper import HostKeeper
 from voiceforge.infra.enginehost.remote_keeper import KeeperServer
-from voiceforge.main.early_signals import STOP_SIGNALS, EarlySignals
+from voiceforge.main.early_signals import RELOAD_SIGNAL, STOP_SIGNALS, EarlySignals
 from voiceforge.main.nursery import Adopted, hatched
 from voiceforge.main.settings import Settings
 from voiceforge.telemetry.logger import Logger
@@ -97,6 +97,7 @@ class Supervisor:
         self._workers: list[_Worker] = []
         self._signals: list[int] = []
         self._young_deaths = 0
+        self._reload_asked = False
 
     def run(self, signals: EarlySignals, on_listening: Callable[[], None]) -> int:
         """Returns the exit code of the server: 0 where all workers ended well."""
@@ -108,6 +109,8 @@ class Supervisor:
             server = KeeperServer(self._keeper, address)
             for number in STOP_SIGNALS:
                 signal.signal(number, self._on_signal)
+            if self._settings.server.tls_certificate is not None:
+                signal.signal(RELOAD_SIGNAL, self._on_reload)
             try:
                 if signals.asked:
                     return 0
@@ -120,6 +123,18 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)
+
+    def _on_reload(self, number: int, frame: FrameType | None) -> None:
+        """Handed on when the loop comes round: a worker may be in the midst of being started."""
+        self._reload_asked = True
+
+    def _hand_on_reload(self) -> None:
+        if self._reload_asked:
+            self._reload_asked = False
+            for worker in self._workers:
+                # A younger one may not listen yet, and has just read what it would read again.
+                if time.monotonic() - worker.started_at > _YOUNG_S:
+                    worker.process.send_signal(RELOAD_SIGNAL)
 
     def _supervise(self, address: Path, metrics: Path, on_listening: Callable[[], None]) -> int:
         answering = threading.Event()
@@ -140,6 +155,7 @@ class Supervisor:
                     self._stop()
                     return 1
                 self._workers.append(self._start(worker.name, address, metrics, answering))
+            self._hand_on_reload()
             time.sleep(_LOOK_EVERY_S)
         return self._stop()
 

@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 
 from voiceforge.api.wyoming_server.server import WyomingConfig, WyomingServer
 from voiceforge.errors import VoiceForgeError
-from voiceforge.main.early_signals import STOP_SIGNALS, EarlySignals
+from voiceforge.main.early_signals import RELOAD_SIGNAL, STOP_SIGNALS, EarlySignals
 from voiceforge.main.settings import Settings
+from voiceforge.main.tls import Tls
 from voiceforge.services.container import Services
 from voiceforge.services.streams import Streams
 from voiceforge.telemetry.logger import Logger
@@ -30,15 +32,23 @@ def live_streams(services: Services) -> Streams:
 class WyomingPort:
     """On a socket that listens already. Belongs to the event loop that opens it."""
 
-    def __init__(self, settings: Settings, version: str, listener: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, version: str, listener: socket.socket, tls: Tls | None = None
+    ) -> None:
         wishes = settings.wyoming
+        self._tls = tls if wishes.tls else None
         self._config = WyomingConfig(version=version, allow=wishes.networks, idle_s=wishes.idle_s)
         self._listener = listener
         self._server: WyomingServer | None = None
 
     async def open(self, services: Services) -> None:
         self._server = WyomingServer(live_streams(services), services.models, self._config)
-        await self._server.start(self._listener)
+        await self._server.start(self._listener, None if self._tls is None else self._tls.context)
+
+    async def accept(self, context: ssl.SSLContext) -> None:
+        """Another certificate, from now on."""
+        if self._server is not None and self._tls is not None:
+            await self._server.accept(context)
 
     async def close(self, grace_s: float) -> None:
         if self._server is not None:
@@ -48,8 +58,9 @@ class WyomingPort:
 class WyomingProcess:
     """Speaks Wyoming until a signal says stop; a second one ends it at once."""
 
-    def __init__(self, settings: Settings, services: Services, version: str) -> None:
+    def __init__(self, settings: Settings, services: Services, version: str, tls: Tls | None = None) -> None:
         self._settings = settings
+        self._tls = tls if settings.wyoming.tls else None
         self._services = services
         self._streams = live_streams(services)
         self._version = version
@@ -61,9 +72,12 @@ class WyomingProcess:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)
-        port = WyomingPort(self._settings, self._version, listener)
+        port = WyomingPort(self._settings, self._version, listener, self._tls)
         await port.open(self._services)
         chores = [asyncio.create_task(self._preload()), asyncio.create_task(self._sweep())]
+        if self._tls is not None:
+            loop.add_signal_handler(RELOAD_SIGNAL, self._tls.look_now)
+            chores.append(asyncio.create_task(self._tls.keep(port.accept)))
         try:
             if not signals.asked:
                 on_listening()

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from voiceforge.api.http.auth import ApiKey, SurfaceKeys
 from voiceforge.api.http.errors import ErrorReplies
-from voiceforge.api.http.protocol import BoundedHeadProtocol
+from voiceforge.api.http.protocol import BoundedHeadProtocol, ConnectionLimits
 from voiceforge.api.http.sockets import Socket, SocketGone, SocketLimits, open_socket
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.errors import Overloaded
@@ -189,7 +189,7 @@ async def test_a_browser_brings_its_key_as_a_subprotocol(echo: Echo) -> None:
 
 
 class Hasty(BoundedHeadProtocol):
-    head_s = 0.2
+    limits = ConnectionLimits(head_s=0.2)
 
 
 @pytest.mark.parametrize("opening", [b"", b"GET /v1/echo/x HTTP/1.1\r\nHost: x\r\nUpg"])

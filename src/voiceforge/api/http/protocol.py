@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio.transports import BaseTransport
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-MOST_HEAD_BYTES = 64 * 1024
 # A read from a socket brings up to four times that: one that nobody has taken yet is enough.
 _MOST_WAITING_BYTES = 64 * 1024
 _SHORT_BYTES = 16 * 1024
@@ -24,18 +26,47 @@ _MOST_UNHEARD_MESSAGES = 16
 _LINGER_S = 2.0
 
 
-class BoundedHeadProtocol(HttpToolsProtocol):
-    """Ends a connection that brings more than `MOST_HEAD_BYTES` of neither body nor whole headers."""
+def _nobody_asks() -> None:
+    return
 
-    head_s: ClassVar[float] = 20.0
-    """So long may the headers of a request take; whoever says nothing at all gets no more either."""
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """
+    head_bytes: most that may come of what is neither a body nor whole headers.
+    head_s: so long may the headers of a request take; whoever says nothing at all gets no more either.
+    connections: at once, of all kinds.
+    on_full: called for each that is turned away.
+    """
+
+    head_bytes: int = 64 * 1024
+    head_s: float = 20.0
+    connections: int = 4096
+    on_full: Callable[[], None] = _nobody_asks
+
+
+class BoundedHeadProtocol(HttpToolsProtocol):
+    """Ends a connection that goes beyond its limits."""
+
+    limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+    """Where the server names none."""
 
     _unread_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
+    def __init__(self, *args: Any, limits: ConnectionLimits | None = None, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._limits = limits or self.limits
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.transport = _InOnePiece(transport)  # type: ignore[assignment]
+        if len(self.connections) > self._limits.connections:
+            self._limits.on_full()
+            self._turn_away(
+                HTTPStatus.SERVICE_UNAVAILABLE, "There are too many connections.", b"retry-after: 1\r\n"
+            )
+            return
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -48,13 +79,27 @@ class BoundedHeadProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unread_bytes += len(data)
+        if self.transport.is_closing():
+            return  # it was turned away
         super().data_received(data)
-        if self._unread_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The request's headers are too large.")
+        if self._unread_bytes > self._limits.head_bytes and not self.transport.is_closing():
+            self._turn_away(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"The request's headers are larger than {self._limits.head_bytes:,} bytes.",
+            )
+
+    def _turn_away(self, status: HTTPStatus, message: str, headers: bytes = b"") -> None:
+        """In plain words: no surface was asked yet."""
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
+            b"cache-control: no-store\r\nconnection: close\r\n%s\r\n%s"
+            % (status, status.phrase.encode(), len(message), headers, message.encode("ascii"))
+        )
+        self.transport.close()
 
     def _await_head(self) -> None:
         self._head_came()
-        self._head_timer = self.loop.call_later(self.head_s, self.transport.close)
+        self._head_timer = self.loop.call_later(self._limits.head_s, self.transport.close)
 
     def _head_came(self) -> None:
         if self._head_timer is not None:

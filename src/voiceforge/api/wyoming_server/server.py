@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _READ_BYTES = 64 * 1024
 _MOST_UNSENT_BYTES = 256 * 1024
 _LINGER_S = 1.0
+_HANDSHAKE_S = 10.0
 
 _log = Logger(__name__)
 
@@ -53,16 +55,33 @@ class WyomingServer:
         self._models = models
         self._config = config
         self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._connections: set[_Connection] = set()
 
-    async def start(self, listener: socket.socket) -> None:
-        self._server = await asyncio.start_server(self._welcome, sock=listener)
+    async def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Takes over the socket."""
+        self._listener = listener
+        await self.accept(tls)
+
+    async def accept(self, tls: ssl.SSLContext | None) -> None:
+        """From now on connections begin like this; those that are open go on as they are."""
+        assert self._listener is not None
+        before = self._server
+        self._server = await asyncio.start_server(
+            self._welcome,
+            sock=self._listener.dup(),
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else _HANDSHAKE_S,
+        )
+        if before is not None:
+            before.close()
 
     async def stop(self, grace_s: float) -> None:
         """No new connection; those where nothing is being said end at once, the others have `grace_s`."""
-        if self._server is None:
+        if self._server is None or self._listener is None:
             return
         self._server.close()
+        self._listener.close()
         for connection in self._connections:
             if connection.session.idle:
                 connection.task.cancel()
