@@ -31,6 +31,7 @@ from recordings import write_recording
 
 from voiceforge.main.build import build
 from voiceforge.main.settings import Settings
+from voiceforge.services.access import OWNER
 from voiceforge.services.transcriptions import TranscribeRequest
 from voiceforge.speech.alignment.english_pocketsphinx import PocketsphinxAligner
 from voiceforge.speech.audio.decode import AudioStream, open_audio
@@ -139,7 +140,7 @@ def _rows(words: bool, of: dict[str, dict[str, Any]]) -> list[Row]:
 async def _in_process(path: Path, words: bool, threads: int) -> dict[str, float]:
     services = build(Settings.model_validate({"engine": {"threads": threads}}), version="benchmark")
     transcriptions = services.transcriptions
-    await asyncio.to_thread(transcriptions.preload, transcriptions.check(None, TranscribeOptions()))
+    await asyncio.to_thread(transcriptions.preload, transcriptions.check(OWNER, None, TranscribeOptions()))
     request = TranscribeRequest(path, TranscribeOptions(words=words))
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     transcript = await transcriptions.transcribe(request)

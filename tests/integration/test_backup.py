@@ -18,6 +18,7 @@ from voiceforge.infra.blobs.local_disk import LocalDiskBlobs
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import JobFilter, JobStatus
+from voiceforge.services.access import OWNER
 from voiceforge.services.backup import BackupDamaged, BackupFailed, Backups
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import AudioBytes
@@ -27,7 +28,6 @@ from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.testing.job_house import JobHouse, job_house
 
 BECKETT, DICKENS = sample_recordings()
-ME = "default"
 
 Open = Callable[[Path], Any]
 
@@ -75,15 +75,15 @@ async def test_what_was_done_is_there_and_what_was_not_is_finished(
     assert copied.recordings == 2
     assert seen == sorted(seen)
     assert seen[-1] == (copied.size_bytes, copied.size_bytes)
-    await house.jobs.erase(ME, done)  # of no matter to the copy
+    await house.jobs.erase(OWNER, done)  # of no matter to the copy
 
     restored = await asyncio.to_thread(backups(tmp_path / "other").restore, tmp_path / name)
     assert restored == copied
     other = await open_house(tmp_path / "other")
-    assert (await other.jobs.show(ME, done)).transcript
-    assert (await other.jobs.show(ME, waiting)).job.status is JobStatus.QUEUED
+    assert (await other.jobs.show(OWNER, done)).transcript
+    assert (await other.jobs.show(OWNER, waiting)).job.status is JobStatus.QUEUED
     assert await other.runner.run(waiting)
-    assert (await other.jobs.show(ME, waiting)).transcript
+    assert (await other.jobs.show(OWNER, waiting)).transcript
     assert not list_hidden(tmp_path)
     assert not list_hidden(tmp_path / "other")
 
@@ -101,8 +101,8 @@ async def test_whatever_is_written_meanwhile_no_blob_is_missing(open_house: Open
         number = 40
         while True:
             await submit(house, AudioBytes((number.to_bytes(4, "big"),), _digest(number.to_bytes(4, "big"))))
-            (oldest,) = (await house.jobs.list(ME, JobFilter(), limit=100))[-1:]
-            await house.jobs.erase(ME, oldest.job.id)
+            (oldest,) = (await house.jobs.list(OWNER, JobFilter(), limit=100))[-1:]
+            await house.jobs.erase(OWNER, oldest.job.id)
             number += 1
 
     writing = asyncio.create_task(churn())
@@ -138,7 +138,7 @@ async def test_does_not_overwrite_unless_told_to(open_house: Open, tmp_path: Pat
     await house.database.close()
     backups(tmp_path / "data").restore(tmp_path / "copy", force=True)
     again = await open_house(tmp_path / "data")
-    assert [view.job.id for view in await again.jobs.list(ME)] == [job_id]
+    assert [view.job.id for view in await again.jobs.list(OWNER)] == [job_id]
     assert len([info async for info in again.blobs.list("audio")]) == 1
 
 
@@ -162,7 +162,7 @@ async def test_nothing_is_replaced_by_a_damaged_copy(open_house: Open, tmp_path:
     for name in ("cut.tar", "text", "nowhere"):
         with pytest.raises((InvalidRequest, BackupDamaged)):
             backups(tmp_path / "data").restore(tmp_path / name, force=True)
-    assert (await house.jobs.show(ME, job_id)).job.status is JobStatus.QUEUED
+    assert (await house.jobs.show(OWNER, job_id)).job.status is JobStatus.QUEUED
     blob.unlink()
     with pytest.raises(BackupDamaged, match="not in the copy"):
         backups(tmp_path / "data").restore(tmp_path / "copy", force=True)

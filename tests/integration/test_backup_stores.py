@@ -14,6 +14,7 @@ from voiceforge.infra.blobs.object_store import ObjectStoreBlobs
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import JobStatus
+from voiceforge.services.access import OWNER
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.samples import sample_recordings
 from voiceforge.speech.options import TranscribeOptions
@@ -30,7 +31,6 @@ from voiceforge.testing.s3_server import (
 )
 
 BECKETT, DICKENS = sample_recordings()
-ME = "default"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "backup.md"
 
 
@@ -86,8 +86,8 @@ async def test_the_documented_commands_bring_everything_back(
         assert await house.runner.run(done)
         waiting = (await house.jobs.submit(JobRequest(DICKENS, TranscribeOptions()))).job.id
         run(documented(0), tmp_path, postgres.programs, url, stores[0])
-        text = (await house.jobs.transcript(ME, done)).text
-        await house.jobs.erase(ME, done)
+        text = (await house.jobs.transcript(OWNER, done)).text
+        await house.jobs.erase(OWNER, done)
     await database.close()
     await blobs.close()
 
@@ -97,9 +97,9 @@ async def test_the_documented_commands_bring_everything_back(
     assert await migrations.is_current()
     assert await migrations.drift() == []
     async with job_house(database, blobs, tmp_path, vad=vad) as house:
-        assert (await house.jobs.transcript(ME, done)).text == text
+        assert (await house.jobs.transcript(OWNER, done)).text == text
         assert await house.runner.run(waiting)
-        assert (await house.jobs.show(ME, waiting)).job.status is JobStatus.COMPLETED
-        assert len(await house.jobs.search(ME, "w1")) == 2
+        assert (await house.jobs.show(OWNER, waiting)).job.status is JobStatus.COMPLETED
+        assert len(await house.jobs.search(OWNER, "w1")) == 2
     await database.close()
     await blobs.close()

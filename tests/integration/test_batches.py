@@ -16,6 +16,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.tables import events
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
+from voiceforge.services.access import OWNER
 from voiceforge.services.batches import Batches, BatchRequest
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.jobs import JobStatus
@@ -27,7 +28,6 @@ from voiceforge.testing.job_house import JobHouse, job_house
 from voiceforge.testing.memory_blobs import MemoryBlobs
 
 BECKETT, DICKENS = sample_recordings()
-ME = "default"
 HOOK = "https://receiver.example/hook"
 CALLBACK = "https://receiver.example/batch"
 
@@ -70,8 +70,8 @@ async def told(house: JobHouse) -> list[dict[str, Any]]:
 
 
 async def test_the_last_to_end_ends_the_batch(house: JobHouse, webhooks: Webhooks) -> None:
-    hook = (await webhooks.add(ME, HOOK, ["batch.finished"])).webhook
-    deaf = (await webhooks.add(ME, HOOK, ["transcription.completed"])).webhook
+    hook = (await webhooks.add(OWNER, HOOK, ["batch.finished"])).webhook
+    deaf = (await webhooks.add(OWNER, HOOK, ["transcription.completed"])).webhook
     refused = InvalidRequest("there is no url", field="url")
     request = BatchRequest(
         [asks(), refused, asks(DICKENS)], metadata={"show": "Hours"}, callback_url=CALLBACK
@@ -80,7 +80,7 @@ async def test_the_last_to_end_ends_the_batch(house: JobHouse, webhooks: Webhook
     first, last = (item.job.id for item in (await batches_of(house).items(made)).items)
     assert await house.runner.run(first)
     assert await told(house) == []
-    await house.jobs.cancel(ME, last)
+    await house.jobs.cancel(OWNER, last)
     (event,) = await told(house)
     assert event == {
         "id": made.id,
@@ -90,23 +90,23 @@ async def test_the_last_to_end_ends_the_batch(house: JobHouse, webhooks: Webhook
         "partial_failure": True,
         "metadata": {"show": "Hours"},
     }
-    (delivery,) = await webhooks.deliveries(ME, hook.id)
+    (delivery,) = await webhooks.deliveries(OWNER, hook.id)
     assert (delivery.event_type, delivery.url) == ("batch.finished", HOOK)
-    assert len(await webhooks.deliveries(ME, deaf.id)) == 1
-    (called,) = await webhooks.deliveries(ME, CALLBACKS)
+    assert len(await webhooks.deliveries(OWNER, deaf.id)) == 1
+    (called,) = await webhooks.deliveries(OWNER, CALLBACKS)
     assert (called.event_type, called.url) == ("batch.finished", CALLBACK)
 
-    await house.jobs.retry(ME, last)
+    await house.jobs.retry(OWNER, last)
     assert await house.runner.run(last)
     assert [one["counts"]["completed"] for one in await told(house)] == [1, 2]
-    await batches_of(house).erase(ME, made.id)
+    await batches_of(house).erase(OWNER, made.id)
     assert await told(house) == []
 
 
 async def test_of_those_that_end_at_the_same_time_one_ends_the_batch(house: JobHouse) -> None:
     made = (await batches_of(house).submit(BatchRequest([asks() for _ in range(12)]))).view.batch
     items = (await batches_of(house).items(made)).items
-    await asyncio.gather(*(house.jobs.cancel(ME, item.job.id) for item in items))
+    await asyncio.gather(*(house.jobs.cancel(OWNER, item.job.id) for item in items))
     (event,) = await told(house)
     assert (event["status"], event["counts"]["cancelled"]) == (JobStatus.CANCELLED, 12)
 
@@ -122,4 +122,4 @@ async def test_a_callback_we_do_not_call_refuses_all_of_it(house: JobHouse) -> N
     with pytest.raises(UrlRefused) as refused:
         await batches_of(house).submit(request)
     assert refused.value.field == "callback_url"
-    assert await house.jobs.list(ME) == []
+    assert await house.jobs.list(OWNER) == []

@@ -16,6 +16,7 @@ from voiceforge.errors import Unavailable
 from voiceforge.infra.cache.base import CacheKey, CacheUnreachable
 from voiceforge.infra.cache.breaker import BreakerRule
 from voiceforge.infra.cache.guarded import GuardedCache
+from voiceforge.services.access import trusted
 from voiceforge.services.result_cache import CacheReports, ResultCache
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript import ModelRef
@@ -223,7 +224,7 @@ async def test_clearing_says_so_where_it_cannot_be_done(redis: RedisServer, make
     assert await holds(cache, HERE, b"text")
     redis.kill()
     with pytest.raises(CacheUnreachable):
-        await cache.clear("me")
+        await cache.clear(trusted("me"))
 
 
 async def test_what_redis_sees_are_digests_and_the_texts_themselves(
@@ -240,7 +241,7 @@ async def test_what_redis_sees_are_digests_and_the_texts_themselves(
     assert int(redis.command("PTTL", name).removeprefix(b":")) > 0
     redis.kill()
     with pytest.raises(Unavailable):
-        await results.clear("a tenant")
+        await results.clear(trusted("a tenant"))
 
 
 async def names(redis: RedisServer) -> list[str]:

@@ -21,6 +21,7 @@ from voiceforge.api.http.config import HttpConfig
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
+from voiceforge.services.access import OWNER
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_sweep import Workplace
 from voiceforge.services.samples import sample_recordings
@@ -52,10 +53,10 @@ class Door:
 
     async def work(self) -> None:
         """All jobs to their ends."""
-        jobs = await self.house.jobs.list(TENANT)
+        jobs = await self.house.jobs.list(OWNER)
         self.house.start()
         for view in jobs:
-            async for _ in self.house.jobs.events(TENANT, view.job.id):
+            async for _ in self.house.jobs.events(OWNER, view.job.id):
                 pass
         await self.house.stop()
 
@@ -157,7 +158,7 @@ async def test_erased_text_is_not_sent(door: Door, database: Database) -> None:
 
     await door.ask(speech())
     await door.work()
-    [view] = await door.house.jobs.list(TENANT)
+    [view] = await door.house.jobs.list(OWNER)
     async with database.transaction() as connection:
         await results.forget(connection, view.job.id, door.clock())
     await door.send()
@@ -170,11 +171,11 @@ async def test_where_we_do_not_call_is_refused(door: Door) -> None:
     assert reply.status_code == 400
     wrong = await door.ask(speech(), callback_method="DELETE")
     assert wrong.status_code == 400
-    assert await door.house.jobs.list(TENANT) == []
+    assert await door.house.jobs.list(OWNER) == []
 
 
 async def test_the_job_is_one_like_any_other(door: Door) -> None:
     reply = await door.ask(speech())
-    [view] = await door.house.jobs.list(TENANT)
+    [view] = await door.house.jobs.list(OWNER)
     assert view.job.metadata == {"deepgram_request_id": reply.json()["request_id"]}
     assert "callback" not in json.dumps(view.job.callback_shape)

@@ -31,6 +31,7 @@ from voiceforge.infra.db import leases
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Event, JobFilter, JobStatus, Rank
 from voiceforge.infra.fetch.base import Fetched
+from voiceforge.services.access import OWNER, trusted
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.job_rules import RunRules
 from voiceforge.services.job_sweep import Workplace
@@ -142,15 +143,15 @@ def asks(source: object = BECKETT, **wishes: Any) -> JobRequest:
 
 async def ended(house: JobHouse, job_id: str, tenant: str = ME) -> JobView:
     async with asyncio.timeout(WAIT_S):
-        async for _ in house.jobs.events(tenant, job_id):
+        async for _ in house.jobs.events(trusted(tenant), job_id):
             pass
-    return await house.jobs.show(tenant, job_id)
+    return await house.jobs.show(trusted(tenant), job_id)
 
 
 async def kinds(house: JobHouse, job_id: str) -> list[str]:
     return [
         e.type.removeprefix("transcription.")
-        async for e in house.jobs.events(ME, job_id)
+        async for e in house.jobs.events(OWNER, job_id)
         if isinstance(e, Event)
     ]
 
@@ -187,8 +188,8 @@ async def test_events_go_on_after_the_last_that_was_seen(make: Any) -> None:
     house.start()
     job_id = (await house.jobs.submit(asks(DICKENS))).job.id
     await ended(house, job_id)
-    seen = [e async for e in house.jobs.events(ME, job_id) if isinstance(e, Event)]
-    rest = [e async for e in house.jobs.events(ME, job_id, after=seen[0].seq) if isinstance(e, Event)]
+    seen = [e async for e in house.jobs.events(OWNER, job_id) if isinstance(e, Event)]
+    rest = [e async for e in house.jobs.events(OWNER, job_id, after=seen[0].seq) if isinstance(e, Event)]
     assert rest == seen[1:]
 
 
@@ -197,11 +198,11 @@ async def test_the_urgent_overtake(make: Any) -> None:
     low = (await house.jobs.submit(asks(rank=Rank.LOW))).job.id
     normal = (await house.jobs.submit(asks())).job.id
     high = (await house.jobs.submit(asks(rank=Rank.HIGH))).job.id
-    places = [(await house.jobs.show(ME, job_id)).queue_position for job_id in (high, normal, low)]
+    places = [(await house.jobs.show(OWNER, job_id)).queue_position for job_id in (high, normal, low)]
     assert places == [0, 1, 2]
     for _ in range(3):
         assert await house.runner.run_next(tuple(Rank))
-    ends = {j: (await house.jobs.show(ME, j)).job.finished_at for j in (low, normal, high)}
+    ends = {j: (await house.jobs.show(OWNER, j)).job.finished_at for j in (low, normal, high)}
     assert sorted(ends, key=lambda j: ends[j] or 0.0) == [high, normal, low]
 
 
@@ -211,16 +212,16 @@ async def test_same_audio_is_kept_once_and_goes_with_the_last_that_needs_it(
     house = await make()
     first = (await house.jobs.submit(asks())).job
     second = (await house.jobs.submit(asks())).job
-    other = (await house.jobs.submit(asks(tenant="other"))).job
+    other = (await house.jobs.submit(asks(caller=trusted("other")))).job
     assert first.recording_id == second.recording_id != other.recording_id
     assert len([b async for b in blobs.list()]) == 2
-    await house.jobs.erase(ME, first.id)
+    await house.jobs.erase(OWNER, first.id)
     assert len([b async for b in blobs.list()]) == 2
-    await house.jobs.erase(ME, second.id)
+    await house.jobs.erase(OWNER, second.id)
     assert len([b async for b in blobs.list()]) == 1
     assert await house.runner.run(other.id)
     with pytest.raises(NotFound):
-        await house.jobs.show(ME, first.id)
+        await house.jobs.show(OWNER, first.id)
 
 
 async def test_audio_may_be_submitted_while_its_last_job_is_erased(make: Any, blobs: MemoryBlobs) -> None:
@@ -229,16 +230,16 @@ async def test_audio_may_be_submitted_while_its_last_job_is_erased(make: Any, bl
     source = AudioBytes((data,), hashlib.sha256(data).digest())
     for _ in range(10):
         old = (await house.jobs.submit(asks(source))).job
-        _, new = await asyncio.gather(house.jobs.erase(ME, old.id), house.jobs.submit(asks(source)))
+        _, new = await asyncio.gather(house.jobs.erase(OWNER, old.id), house.jobs.submit(asks(source)))
         assert await house.runner.run(new.job.id)
-        assert (await house.jobs.show(ME, new.job.id)).job.status is JobStatus.COMPLETED
-        await house.jobs.erase(ME, new.job.id)
+        assert (await house.jobs.show(OWNER, new.job.id)).job.status is JobStatus.COMPLETED
+        await house.jobs.erase(OWNER, new.job.id)
     assert [b async for b in blobs.list()] == []
 
 
 async def test_tenants_do_not_see_each_other(make: Any) -> None:
     house = await make()
-    job = (await house.jobs.submit(asks(tenant="a", idempotency_key="k"))).job
+    job = (await house.jobs.submit(asks(caller=trusted("a"), idempotency_key="k"))).job
     for act in (
         house.jobs.show,
         house.jobs.cancel,
@@ -248,11 +249,11 @@ async def test_tenants_do_not_see_each_other(make: Any) -> None:
     ):
         with pytest.raises(NotFound):
             await act("b", job.id)
-    assert await house.jobs.list("b") == []
-    assert (await house.jobs.submit(asks(tenant="b", idempotency_key="k"))).created
+    assert await house.jobs.list(trusted("b")) == []
+    assert (await house.jobs.submit(asks(caller=trusted("b"), idempotency_key="k"))).created
     await house.runner.run(job.id)
-    assert len(await house.jobs.search("a", "w1")) == 1
-    assert await house.jobs.search("b", "w1") == []
+    assert len(await house.jobs.search(trusted("a"), "w1")) == 1
+    assert await house.jobs.search(trusted("b"), "w1") == []
 
 
 async def test_one_job_for_one_key(make: Any, blobs: MemoryBlobs) -> None:
@@ -268,12 +269,12 @@ async def test_one_job_for_one_key(make: Any, blobs: MemoryBlobs) -> None:
 async def test_a_waiting_job_is_cancelled_at_once(make: Any) -> None:
     house = await make()
     job = (await house.jobs.submit(asks())).job
-    assert (await house.jobs.cancel(ME, job.id)).status is JobStatus.CANCELLED
+    assert (await house.jobs.cancel(OWNER, job.id)).status is JobStatus.CANCELLED
     assert not await house.runner.run_next(tuple(Rank))
     with pytest.raises(Conflict):
-        await house.jobs.cancel(ME, job.id)
+        await house.jobs.cancel(OWNER, job.id)
     with pytest.raises(Conflict):
-        await house.jobs.transcript(ME, job.id)
+        await house.jobs.transcript(OWNER, job.id)
     assert await kinds(house, job.id) == ["queued", "cancelled"]
 
 
@@ -283,10 +284,10 @@ async def test_a_running_job_is_cancelled_soon_and_can_be_tried_again(make: Any)
     house.start()
     job = (await house.jobs.submit(asks(DICKENS))).job
     await held.wait()
-    assert (await house.jobs.cancel(ME, job.id)).status is JobStatus.RUNNING
+    assert (await house.jobs.cancel(OWNER, job.id)).status is JobStatus.RUNNING
     held.release.set()
     assert (await ended(house, job.id)).job.status is JobStatus.CANCELLED
-    assert (await house.jobs.retry(ME, job.id)).status is JobStatus.QUEUED
+    assert (await house.jobs.retry(OWNER, job.id)).status is JobStatus.QUEUED
     assert (await ended(house, job.id)).job.status is JobStatus.COMPLETED
 
 
@@ -311,7 +312,7 @@ async def test_a_job_waits_for_its_store_as_long_as_that_is_away(
             return bool(await house.runner.run(job.id))
 
         await until(tried, "its turn")
-    waiting = (await house.jobs.show(ME, job.id)).job
+    waiting = (await house.jobs.show(OWNER, job.id)).job
     assert (waiting.status, waiting.attempts) == (JobStatus.QUEUED, 0)
     assert waiting.error
     assert waiting.error.code == problem.code
@@ -346,7 +347,7 @@ async def test_what_keeps_failing_ends_with_its_reason_and_can_be_tried_again(ma
     assert (view.job.status, view.job.attempts) == (JobStatus.FAILED, QUICK.max_attempts)
     assert view.job.error
     assert view.job.error.code == "engine_failed"
-    await house.jobs.retry(ME, job.id)
+    await house.jobs.retry(OWNER, job.id)
     assert (await ended(house, job.id)).job.status is JobStatus.COMPLETED
 
 
@@ -389,7 +390,7 @@ async def test_a_stopped_process_gives_its_jobs_back_and_another_goes_on(make: A
     working.cancel()
     held.release.set()
     await asyncio.gather(working, return_exceptions=True)
-    given_back = (await first.jobs.show(ME, job.id)).job
+    given_back = (await first.jobs.show(OWNER, job.id)).job
     assert (given_back.status, given_back.attempts) == (JobStatus.QUEUED, 0)
     second = await make()
     second.start()
@@ -405,7 +406,7 @@ async def test_a_dead_process_costs_what_it_had_not_saved(
     undisturbed = await make()
     whole = (await undisturbed.jobs.submit(asks(recording))).job.id
     await undisturbed.runner.run(whole)
-    expected = (await undisturbed.jobs.transcript(ME, whole)).segments
+    expected = (await undisturbed.jobs.transcript(OWNER, whole)).segments
 
     held = Held(at=18)  # 88 s in windows of about 4: the first two chunks of 30 s are through
     dead = await make(held, workplace=ELSEWHERE, rules=replace(QUICK, heartbeat_s=1000, look_s=1000))
@@ -424,7 +425,7 @@ async def test_a_dead_process_costs_what_it_had_not_saved(
     living.clock.ahead_s = QUICK.lease_s + 1
     assert await living.sweep.run()
     assert await living.runner.run(job.id)
-    done = await living.jobs.show(ME, job.id)
+    done = await living.jobs.show(OWNER, job.id)
     assert (done.job.status, done.job.attempts) == (JobStatus.COMPLETED, 1)  # it came further
     assert done.transcript
     assert done.transcript.segments == expected
@@ -432,7 +433,7 @@ async def test_a_dead_process_costs_what_it_had_not_saved(
 
     held.release.set()  # the dead one comes to life: what it writes is not wanted any more
     await asyncio.wait_for(working, WAIT_S)
-    again = await living.jobs.show(ME, job.id)
+    again = await living.jobs.show(OWNER, job.id)
     assert again == replace(done, transcript=again.transcript)
     assert [e.type for e in await events_so_far(database, job.id)].count("transcription.completed") == 1
 
@@ -453,7 +454,7 @@ async def test_a_process_of_this_machine_that_died_is_not_waited_for(make: Any) 
         claim = await leases.claim(connection, job.id, worker=str(gone), now=house.clock(), lease_s=1000)
     assert claim
     assert await house.sweep.run()
-    assert (await house.jobs.show(ME, job.id)).job.status is JobStatus.QUEUED
+    assert (await house.jobs.show(OWNER, job.id)).job.status is JobStatus.QUEUED
 
 
 async def test_what_kills_every_worker_is_given_up(make: Any) -> None:
@@ -466,7 +467,7 @@ async def test_what_kills_every_worker_is_given_up(make: Any) -> None:
         assert claim.job.attempts == attempt
         house.clock.ahead_s += 5
         await house.sweep.run()
-    view = await house.jobs.show(ME, job.id)
+    view = await house.jobs.show(OWNER, job.id)
     assert view.job.status is JobStatus.FAILED
     assert view.job.error
     assert view.job.error.code == "worker_lost"
@@ -478,10 +479,10 @@ async def test_a_cancelled_job_of_a_dead_process_is_cancelled(make: Any) -> None
     job = (await house.jobs.submit(asks())).job
     async with house.database.transaction() as connection:
         await leases.claim(connection, job.id, worker="x/1/1", now=house.clock(), lease_s=1)
-    await house.jobs.cancel(ME, job.id)
+    await house.jobs.cancel(OWNER, job.id)
     house.clock.ahead_s = 5
     await house.sweep.run()
-    assert (await house.jobs.show(ME, job.id)).job.status is JobStatus.CANCELLED
+    assert (await house.jobs.show(OWNER, job.id)).job.status is JobStatus.CANCELLED
 
 
 async def test_lists_pages_and_filters(make: Any) -> None:
@@ -490,16 +491,16 @@ async def test_lists_pages_and_filters(make: Any) -> None:
     for number in range(5):
         house.clock.ahead_s = number
         ids.append((await house.jobs.submit(asks())).job.id)
-    await house.jobs.cancel(ME, ids[2])
-    assert [v.job.id for v in await house.jobs.list(ME)] == ids[::-1]
-    page = await house.jobs.list(ME, limit=2)
-    assert [v.job.id for v in await house.jobs.list(ME, before=page[-1].job.id)] == ids[2::-1]
-    cancelled = await house.jobs.list(ME, JobFilter(status=JobStatus.CANCELLED))
+    await house.jobs.cancel(OWNER, ids[2])
+    assert [v.job.id for v in await house.jobs.list(OWNER)] == ids[::-1]
+    page = await house.jobs.list(OWNER, limit=2)
+    assert [v.job.id for v in await house.jobs.list(OWNER, before=page[-1].job.id)] == ids[2::-1]
+    cancelled = await house.jobs.list(OWNER, JobFilter(status=JobStatus.CANCELLED))
     assert [v.job.id for v in cancelled] == [ids[2]]
-    middle = (await house.jobs.show(ME, ids[2])).job.created_at
-    later = await house.jobs.list(ME, JobFilter(created_after=middle))
+    middle = (await house.jobs.show(OWNER, ids[2])).job.created_at
+    later = await house.jobs.list(OWNER, JobFilter(created_after=middle))
     assert [v.job.id for v in later] == [ids[4], ids[3]]
-    earlier = await house.jobs.list(ME, JobFilter(created_before=middle))
+    earlier = await house.jobs.list(OWNER, JobFilter(created_before=middle))
     assert [v.job.id for v in earlier] == [ids[1], ids[0]]
 
 
@@ -521,12 +522,12 @@ async def test_search(make: Any, query: str, found: bool) -> None:
     house = await make()
     job = (await house.jobs.submit(asks())).job
     await house.runner.run(job.id)
-    hits = await house.jobs.search(ME, query)
+    hits = await house.jobs.search(OWNER, query)
     assert [hit.job.id for hit in hits] == ([job.id] if found else [])
     if found:
         assert "«" in hits[0].excerpt
-    await house.jobs.erase(ME, job.id)
-    assert await house.jobs.search(ME, query) == []
+    await house.jobs.erase(OWNER, job.id)
+    assert await house.jobs.search(OWNER, query) == []
 
 
 @pytest.mark.skipif(not has_postgres(), reason="there is no PostgreSQL server here")
@@ -551,11 +552,11 @@ async def test_a_job_outlives_its_database(tmp_path: Path, vad: SileroModel) -> 
 
             async def shown() -> bool:
                 try:
-                    return (await house.jobs.show(ME, job.id)).job.status.is_final
+                    return (await house.jobs.show(OWNER, job.id)).job.status.is_final
                 except Unavailable:
                     return False
 
             await until(shown, "the end")
-            view = await house.jobs.show(ME, job.id)
+            view = await house.jobs.show(OWNER, job.id)
             assert (view.job.status, view.job.attempts) == (JobStatus.COMPLETED, 1)
         await database.close()

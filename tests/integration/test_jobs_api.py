@@ -24,6 +24,7 @@ from voiceforge.api.native.job_schemas import (
 )
 from voiceforge.api.native.schemas import ErrorOut
 from voiceforge.errors import StorageFull, Unavailable
+from voiceforge.services.access import OWNER, trusted
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.old_news import OldNews
 from voiceforge.services.samples import sample_recordings
@@ -228,13 +229,13 @@ def test_unknown_ids_are_not_found(client, job_id):
 
 
 def test_what_is_another_tenant_s_is_not_found(client, server, submit):
-    request = JobRequest(BECKETT, TranscribeOptions(), tenant="other", idempotency_key="k")
+    request = JobRequest(BECKETT, TranscribeOptions(), caller=trusted("other"), idempotency_key="k")
     foreign = server.run(server.house.jobs.submit(request)).job.id
     for method, tail in ROUTES:
         assert error_of(client.request(method, f"{PATH}/{foreign}{tail}"), 404).code == "not_found"
     assert client.get(PATH).json()["data"] == []
     assert submit(headers={"Idempotency-Key": "k"})["id"] != foreign
-    server.run(server.house.jobs.erase("other", foreign))
+    server.run(server.house.jobs.erase(trusted("other"), foreign))
 
 
 def test_one_key_and_one_body_at_the_same_time_make_one_job(client, submit):
@@ -582,7 +583,7 @@ def test_what_a_batch_says_about_keeping_holds_for_its_items(client, server):
     listed = client.post(BATCHES, json=own).json()
     kept = []
     for batch in (form, listed):
-        view = server.run(server.house.jobs.show("default", batch["items"][0]["id"], whole=False))
+        view = server.run(server.house.jobs.show(OWNER, batch["items"][0]["id"], whole=False))
         kept.append((view.job.retention.audio_s, view.job.retention.text_s))
     assert kept == [(5.0, 60.0), (None, 7.0)]
 

@@ -16,6 +16,7 @@ from voiceforge.infra.db import events
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import JobStatus
 from voiceforge.infra.db.tables import OF_CHUNKS
+from voiceforge.services.access import OWNER
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.old_news import Forgotten, OldNews
@@ -81,7 +82,7 @@ async def test_what_may_go_on_behind_its_chunks_keeps_their_events(make: Any, ov
         await JobNews().chunk(connection, job, 0, 0.0, 30.0, house.clock())
     if over:
         assert await house.runner.run(job.id)
-        assert (await house.jobs.show(ME, job.id)).job.status is over
+        assert (await house.jobs.show(OWNER, job.id)).job.status is over
     house.clock.ahead_s = 100 * DAY_S
     assert await old_news(house.database, house.clock).forget() == Forgotten()
     assert await kinds(house.database, job.id) == ["queued", "chunk", *([over] if over else [])]

@@ -20,6 +20,7 @@ from voiceforge.infra.db import recordings, search_index
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import JobStatus, Recording, Retention
+from voiceforge.services.access import OWNER, trusted
 from voiceforge.services.chores import OwnChores
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.leftovers import Leftovers, Removed
@@ -86,7 +87,7 @@ async def test_what_no_policy_limits_stays(make: Any, tmp_path: Path) -> None:
     job_id = await done(house)
     house.clock.ahead_s = 1000 * DAY_S
     assert await sweep_of(house, tmp_path).erase_due() == Erased()
-    assert (await house.jobs.show(ME, job_id)).transcript
+    assert (await house.jobs.show(OWNER, job_id)).transcript
     assert stored(tmp_path) == 1
 
 
@@ -98,14 +99,14 @@ async def test_text_and_audio_each_go_in_their_time(make: Any, tmp_path: Path) -
     house.clock.ahead_s = 101
     assert await sweep.erase_due() == Erased(texts=0, recordings=1)
     assert stored(tmp_path) == 0
-    view = await house.jobs.show(ME, job_id)
+    view = await house.jobs.show(OWNER, job_id)
     assert view.transcript
     assert view.job.audio_erased_at is not None
     house.clock.ahead_s = 1001
     assert await sweep.erase_due() == Erased(texts=1, recordings=0)
     with pytest.raises(NotFound, match="erased"):
-        await house.jobs.transcript(ME, job_id)
-    view = await house.jobs.show(ME, job_id)
+        await house.jobs.transcript(OWNER, job_id)
+    view = await house.jobs.show(OWNER, job_id)
     assert (view.job.status, view.transcript) == (JobStatus.COMPLETED, None)
     assert view.job.text_erased_at is not None
     assert await sweep.erase_due() == Erased()
@@ -119,8 +120,8 @@ async def test_a_request_may_wish_less_and_not_more(make: Any, tmp_path: Path) -
     assert await sweep_of(house, tmp_path).erase_due() == Erased(0, 1)
     house.clock.ahead_s = 101
     assert await sweep_of(house, tmp_path).erase_due() == Erased(1, 1)
-    assert (await house.jobs.show(ME, shorter)).transcript is None
-    assert (await house.jobs.show(ME, longer)).transcript is not None
+    assert (await house.jobs.show(OWNER, shorter)).transcript is None
+    assert (await house.jobs.show(OWNER, longer)).transcript is not None
     assert stored(tmp_path) == 0
 
 
@@ -129,17 +130,17 @@ async def test_audio_stays_as_long_as_another_transcription_of_the_tenant_has_it
 ) -> None:
     house = await make()
     brief = await done(house, retention=Retention(audio_s=10))
-    await done(house, tenant="others")
+    await done(house, caller=trusted("others"))
     kept = await done(house)
     assert stored(tmp_path) == 2  # one for each tenant
     house.clock.ahead_s = 11
     sweep = sweep_of(house, tmp_path)
     assert await sweep.erase_due() == Erased(0, 1)
     assert stored(tmp_path) == 2
-    assert (await house.jobs.show(ME, brief)).job.audio_erased_at is not None
-    await house.jobs.erase(ME, kept)
+    assert (await house.jobs.show(OWNER, brief)).job.audio_erased_at is not None
+    await house.jobs.erase(OWNER, kept)
     assert stored(tmp_path) == 1
-    assert (await house.jobs.show(ME, brief)).transcript
+    assert (await house.jobs.show(OWNER, brief)).transcript
 
 
 async def test_what_was_cancelled_or_failed_goes_too(make: Any, tmp_path: Path) -> None:
@@ -149,25 +150,25 @@ async def test_what_was_cancelled_or_failed_goes_too(make: Any, tmp_path: Path) 
     house = await make(broken, retention=Retention(audio_s=10, text_s=10))
     failed = await done(house)
     cancelled = (await house.jobs.submit(JobRequest(DICKENS, TranscribeOptions()))).job.id
-    await house.jobs.cancel(ME, cancelled)
+    await house.jobs.cancel(OWNER, cancelled)
     waiting = (await house.jobs.submit(JobRequest(DICKENS, TranscribeOptions(words=True)))).job.id
     house.clock.ahead_s = 11
     assert await sweep_of(house, tmp_path).erase_due() == Erased(2, 2)
     assert stored(tmp_path) == 1  # the waiting one's
     with pytest.raises(Conflict, match="erased"):
-        await house.jobs.retry(ME, failed)
-    assert (await house.jobs.show(ME, waiting)).job.status is JobStatus.QUEUED
+        await house.jobs.retry(OWNER, failed)
+    assert (await house.jobs.show(OWNER, waiting)).job.status is JobStatus.QUEUED
 
 
 async def test_a_job_that_is_tried_again_keeps_its_audio(make: Any, tmp_path: Path) -> None:
     house = await make(retention=Retention(audio_s=10))
     job_id = (await house.jobs.submit(JobRequest(BECKETT, TranscribeOptions()))).job.id
-    await house.jobs.cancel(ME, job_id)
-    await house.jobs.retry(ME, job_id)
+    await house.jobs.cancel(OWNER, job_id)
+    await house.jobs.retry(OWNER, job_id)
     house.clock.ahead_s = 11
     assert await sweep_of(house, tmp_path).erase_due() == Erased()
     assert await house.runner.run(job_id)
-    assert (await house.jobs.show(ME, job_id)).transcript
+    assert (await house.jobs.show(OWNER, job_id)).transcript
 
 
 async def test_erased_words_are_in_no_file_of_sqlite(tmp_path: Path, vad: SileroModel) -> None:
@@ -188,10 +189,10 @@ async def test_erased_words_are_in_no_file_of_sqlite(tmp_path: Path, vad: Silero
         assert (await sweep.erase_due()).texts == len(brief)
         assert await sweep.clear_search_index()
         assert not await sweep.clear_search_index()
-        assert len(await house.jobs.search(ME, "Quetzalcoatl")) == 1
-        await house.jobs.erase(ME, other)
+        assert len(await house.jobs.search(OWNER, "Quetzalcoatl")) == 1
+        await house.jobs.erase(OWNER, other)
         assert await sweep.clear_search_index()
-        assert await house.jobs.search(ME, "Quetzalcoatl") == []
+        assert await house.jobs.search(OWNER, "Quetzalcoatl") == []
         assert not files_hold(tmp_path, b"uetzalcoat")
         async with database.reading() as connection:
             assert await search_index.noted(connection) is None
@@ -217,7 +218,7 @@ async def test_collects_what_belongs_to_nothing_once_it_is_old(make: Any, tmp_pa
     found = await sweep.collect_orphans()
     assert found == Orphans(blobs=1, recordings=1)
     assert {info.key async for info in house.blobs.list()} == {
-        f"audio/{(await house.jobs.show(ME, used)).job.recording_id}",
+        f"audio/{(await house.jobs.show(OWNER, used)).job.recording_id}",
         "models/other",
     }
     assert await sweep.collect_orphans() == Orphans()

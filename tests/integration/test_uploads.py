@@ -30,12 +30,12 @@ from voiceforge.api.native.tus_headers import checksum_of, filename_of, metadata
 from voiceforge.errors import Conflict, EmptyAudio, InvalidRequest, NotFound, StorageFull, UploadTooLarge
 from voiceforge.infra.db import uploads as rows
 from voiceforge.infra.db.database import Database
+from voiceforge.services.access import OWNER, trusted
 from voiceforge.services.uploads import Uploads
 from voiceforge.testing.job_house import TestClock
 from voiceforge.testing.live_server import live_server
 from voiceforge.testing.scripted_services import ScriptedTranscriptions, scripted_services
 
-ME = "default"
 MIB = 1 << 20
 CONTENT = bytes(range(256)) * (20 * 4096)  # 20 MiB
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -292,15 +292,15 @@ def test_a_request_that_hangs_makes_room_for_the_next(servers: Servers) -> None:
 
 
 async def test_what_came_before_the_end_stays(uploads: Uploads) -> None:
-    upload = await uploads.create(ME, 10)
+    upload = await uploads.create(OWNER, 10)
     with pytest.raises(ConnectionError):
-        await uploads.append(ME, upload.id, 0, pieces(b"abc", b"d", ConnectionError()))
-    assert (await uploads.show(ME, upload.id)).offset_bytes == 4
+        await uploads.append(OWNER, upload.id, 0, pieces(b"abc", b"d", ConnectionError()))
+    assert (await uploads.show(OWNER, upload.id)).offset_bytes == 4
     with pytest.raises(Conflict, match="byte 4"):
-        await uploads.append(ME, upload.id, 3, pieces(b"defghij"))
-    done = await uploads.append(ME, upload.id, 4, pieces(b"efghij"))
+        await uploads.append(OWNER, upload.id, 3, pieces(b"defghij"))
+    done = await uploads.append(OWNER, upload.id, 4, pieces(b"efghij"))
     assert done.is_complete
-    again = await uploads.append(ME, upload.id, 10, pieces())
+    again = await uploads.append(OWNER, upload.id, 10, pieces())
     assert again.is_complete
 
 
@@ -308,35 +308,35 @@ async def test_bytes_beyond_what_was_saved_do_not_count(
     uploads: Uploads, tmp_path: Path, database: Database
 ) -> None:
     """A killed process leaves them behind."""
-    upload = await uploads.create(ME, 6)
-    await uploads.append(ME, upload.id, 0, pieces(b"abc"))
+    upload = await uploads.create(OWNER, 6)
+    await uploads.append(OWNER, upload.id, 0, pieces(b"abc"))
     with (tmp_path / "uploads" / upload.id).open("ab") as file:
         file.write(b"XXX")
     again = uploads_of(database, tmp_path)
-    assert (await again.show(ME, upload.id)).offset_bytes == 3
-    await again.append(ME, upload.id, 3, pieces(b"def"))
+    assert (await again.show(OWNER, upload.id)).offset_bytes == 3
+    await again.append(OWNER, upload.id, 3, pieces(b"def"))
     assert (tmp_path / "uploads" / upload.id).read_bytes() == b"abcdef"
 
 
 async def test_a_finished_one_is_a_recording(uploads: Uploads, tmp_path: Path) -> None:
-    upload = await uploads.create(ME, 6, filename="a.wav")
+    upload = await uploads.create(OWNER, 6, filename="a.wav")
     with pytest.raises(Conflict, match="0 of 6"):
-        async with uploads.source(ME, upload.id):
+        async with uploads.source(OWNER, upload.id):
             pass
-    await uploads.append(ME, upload.id, 0, pieces(b"abcdef"))
+    await uploads.append(OWNER, upload.id, 0, pieces(b"abcdef"))
     for _ in range(2):  # a request may be made again
-        async with uploads.source(ME, upload.id) as given:
+        async with uploads.source(OWNER, upload.id) as given:
             assert given.filename == "a.wav"
             assert given.audio.sha256 == hashlib.sha256(b"abcdef").digest()
             given.audio.path.rename(tmp_path / "taken")
         assert (tmp_path / "taken").read_bytes() == b"abcdef"
     with pytest.raises(RuntimeError):
-        async with uploads.source(ME, upload.id, keep=False):
+        async with uploads.source(OWNER, upload.id, keep=False):
             raise RuntimeError("it was not accepted")
-    async with uploads.source(ME, upload.id, keep=False):
+    async with uploads.source(OWNER, upload.id, keep=False):
         pass
     with pytest.raises(NotFound):
-        async with uploads.source(ME, upload.id):
+        async with uploads.source(OWNER, upload.id):
             pass
     assert list((tmp_path / "uploads").iterdir()) == []
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -355,48 +355,48 @@ def largest_file(size_bytes: int) -> Iterator[None]:
 
 async def test_what_came_before_the_disk_was_full_stays(uploads: Uploads, tmp_path: Path) -> None:
     parts = [bytes([number]) * MIB for number in range(8)]
-    upload = await uploads.create(ME, 8 * MIB)
+    upload = await uploads.create(OWNER, 8 * MIB)
     with largest_file(5 * MIB), pytest.raises(StorageFull):
-        await uploads.append(ME, upload.id, 0, pieces(*parts))
-    assert (await uploads.show(ME, upload.id)).offset_bytes == 5 * MIB
+        await uploads.append(OWNER, upload.id, 0, pieces(*parts))
+    assert (await uploads.show(OWNER, upload.id)).offset_bytes == 5 * MIB
     with pytest.raises(Conflict):
-        await uploads.append(ME, upload.id, 0, pieces(*parts))
-    done = await uploads.append(ME, upload.id, 5 * MIB, pieces(*parts[5:]))
+        await uploads.append(OWNER, upload.id, 0, pieces(*parts))
+    done = await uploads.append(OWNER, upload.id, 5 * MIB, pieces(*parts[5:]))
     assert done.is_complete
     stored = await asyncio.to_thread((tmp_path / "uploads" / upload.id).read_bytes)
     assert stored == b"".join(parts)
 
 
 async def test_nobody_else_s(uploads: Uploads) -> None:
-    upload = await uploads.create("somebody", 3)
+    upload = await uploads.create(trusted("somebody"), 3)
     for act in (
-        uploads.show(ME, upload.id),
-        uploads.remove(ME, upload.id),
-        uploads.append(ME, upload.id, 0, pieces(b"abc")),
+        uploads.show(OWNER, upload.id),
+        uploads.remove(OWNER, upload.id),
+        uploads.append(OWNER, upload.id, 0, pieces(b"abc")),
     ):
         with pytest.raises(NotFound):
             await act
 
 
 async def test_nothing_in_it_and_too_much_for_it(uploads: Uploads) -> None:
-    empty = await uploads.create(ME, 0)
+    empty = await uploads.create(OWNER, 0)
     with pytest.raises(EmptyAudio):
-        async with uploads.source(ME, empty.id):
+        async with uploads.source(OWNER, empty.id):
             pass
     with pytest.raises(UploadTooLarge):
-        await uploads.create(ME, 32 * MIB + 1)
+        await uploads.create(OWNER, 32 * MIB + 1)
 
 
 async def test_goes_when_its_time_is_over(database: Database, tmp_path: Path) -> None:
     clock = TestClock()
     uploads = uploads_of(database, tmp_path, clock=clock, expire_s=100)
-    unfinished, used = await uploads.create(ME, 6), await uploads.create(ME, 3)
-    await uploads.append(ME, unfinished.id, 0, pieces(b"abc"))
-    await uploads.append(ME, used.id, 0, pieces(b"abc"))
+    unfinished, used = await uploads.create(OWNER, 6), await uploads.create(OWNER, 3)
+    await uploads.append(OWNER, unfinished.id, 0, pieces(b"abc"))
+    await uploads.append(OWNER, used.id, 0, pieces(b"abc"))
     assert await uploads.sweep() == 0
     clock.ahead_s = 101
     with pytest.raises(NotFound):
-        await uploads.show(ME, unfinished.id)
+        await uploads.show(OWNER, unfinished.id)
     assert await uploads.sweep() == 2
     assert await uploads.sweep() == 0
     assert list((tmp_path / "uploads").iterdir()) == []
@@ -409,11 +409,11 @@ async def test_each_machine_removes_its_own_files_of_what_another_forgot(
     here, there = (
         uploads_of(database, tmp_path, folder=tmp_path / name, clock=clock, expire_s=3600) for name in "ab"
     )
-    gone = await here.create(ME, 6)
-    await here.append(ME, gone.id, 0, pieces(b"abc"))
+    gone = await here.create(OWNER, 6)
+    await here.append(OWNER, gone.id, 0, pieces(b"abc"))
     clock.ahead_s = 3601
-    kept = await here.create(ME, 6)
-    await here.append(ME, kept.id, 0, pieces(b"abc"))
+    kept = await here.create(OWNER, 6)
+    await here.append(OWNER, kept.id, 0, pieces(b"abc"))
     assert await there.sweep() == 1
     assert await there.remove_strays() == 0
     assert {path.name for path in (tmp_path / "a").iterdir()} == {gone.id, kept.id}
@@ -428,10 +428,10 @@ async def test_a_silent_client_is_not_waited_for(database: Database, tmp_path: P
         yield b"abc"
         await asyncio.Event().wait()
 
-    upload = await uploads.create(ME, 6)
+    upload = await uploads.create(OWNER, 6)
     with pytest.raises(InvalidRequest, match="nothing"):
-        await uploads.append(ME, upload.id, 0, silent())
-    assert (await uploads.show(ME, upload.id)).offset_bytes == 3
+        await uploads.append(OWNER, upload.id, 0, silent())
+    assert (await uploads.show(OWNER, upload.id)).offset_bytes == 3
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z!#-]{1,10}", fullmatch=True), st.text(max_size=30), max_size=5))

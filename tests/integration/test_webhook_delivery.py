@@ -34,6 +34,7 @@ from voiceforge.infra.jobqueue.base import Lane, Task, TaskKind
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.infra.webhooks.signing import new_secret, signed_headers
+from voiceforge.services.access import OWNER, trusted
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_sweep import Workplace
@@ -106,7 +107,7 @@ class Post:
 
     async def hook(self, url: str, *events: str, tenant: str = TENANT) -> tuple[str, str]:
         """Its id and its secret."""
-        made = await self.webhooks.add(tenant, url, events or ("transcription.completed",))
+        made = await self.webhooks.add(trusted(tenant), url, events or ("transcription.completed",))
         return made.webhook.id, made.secret
 
     async def ended(
@@ -130,7 +131,7 @@ class Post:
         return new.id
 
     async def log(self, webhook_id: str) -> Sequence[Delivery]:
-        return await self.webhooks.deliveries(TENANT, webhook_id)
+        return await self.webhooks.deliveries(OWNER, webhook_id)
 
     async def only(self, webhook_id: str) -> Delivery:
         (delivery,) = await self.log(webhook_id)
@@ -198,7 +199,7 @@ async def test_a_job_that_was_worked_on_is_told_of(
 ) -> None:
     """From its acceptance to the callback, nothing of what was said in it."""
     _, secret = await post.hook(receiver.url)
-    signer = (await post.webhooks.rotate(TENANT, CALLBACKS)).secret
+    signer = (await post.webhooks.rotate(OWNER, CALLBACKS)).secret
     house = job_house(
         post.database,
         MemoryBlobs(),
@@ -217,9 +218,9 @@ async def test_a_job_that_was_worked_on_is_told_of(
                 JobRequest(recording, TranscribeOptions(), callback_url="http://10.0.0.1/")
             )
         at_work.start()
-        async for _ in at_work.jobs.events(TENANT, job.id):
+        async for _ in at_work.jobs.events(OWNER, job.id):
             pass
-        text = (await at_work.jobs.transcript(TENANT, job.id)).text
+        text = (await at_work.jobs.transcript(OWNER, job.id)).text
     assert await post.send_all() == 2
     by_path = {message.path: message for message in await receiver.arrived(2)}
     hooked, called = verified(by_path["/hook"], secret), verified(by_path["/hook/callback"], signer)
@@ -274,14 +275,14 @@ async def test_the_queue_is_told_once_it_is_committed(post: Post, receiver: Webh
 
 
 async def test_a_callback_is_signed_by_the_tenant_s_own_secret(post: Post, receiver: WebhookReceiver) -> None:
-    secret = (await post.webhooks.rotate(TENANT, CALLBACKS)).secret
+    secret = (await post.webhooks.rotate(OWNER, CALLBACKS)).secret
     await post.ended(JobStatus.CANCELLED, callback_url=receiver.url + "?token=t")
     await post.ended()  # names none
     assert await post.send_all() == 1
     (one,) = await receiver.arrived(1)
     assert one.path == "/hook?token=t"
     assert verified(one, secret)["type"] == "transcription.cancelled"
-    assert await post.webhooks.list(TENANT) == []
+    assert await post.webhooks.list(OWNER) == []
 
 
 async def test_the_signer_of_callbacks_is_made_once_where_many_need_it_at_once(
@@ -289,7 +290,7 @@ async def test_the_signer_of_callbacks_is_made_once_where_many_need_it_at_once(
 ) -> None:
     await asyncio.gather(*(post.ended(callback_url=f"{receiver.url}/{n}") for n in range(8)))
     assert await post.send_all() == 8
-    signer = await post.webhooks.show(TENANT, CALLBACKS)
+    signer = await post.webhooks.show(OWNER, CALLBACKS)
     for one in await receiver.arrived(8):
         verified(one, signer.secrets[0].secret)
 
@@ -303,11 +304,11 @@ async def test_the_settings_may_hold_the_secret_of_callbacks(
     await post.send_all()
     verified((await receiver.arrived(1))[0], secret)
     with pytest.raises(Conflict):
-        await post.webhooks.rotate(TENANT, CALLBACKS)
+        await post.webhooks.rotate(OWNER, CALLBACKS)
 
 
 async def test_who_disabled_callbacks_gets_none(post: Post, receiver: WebhookReceiver) -> None:
-    await post.webhooks.change(TENANT, CALLBACKS, enabled=False)
+    await post.webhooks.change(OWNER, CALLBACKS, enabled=False)
     await post.ended(callback_url=receiver.url)
     assert await post.send_all() == 0
 
@@ -384,8 +385,8 @@ async def test_a_receiver_that_is_gone_is_not_asked_again(post: Post, receiver: 
     await post.ended()
     await post.ended(callback_url=receiver.url)
     assert await post.send_all() == 4  # of which one was not sent: the webhook was disabled by then
-    assert not (await post.webhooks.show(TENANT, webhook_id)).enabled
-    assert (await post.webhooks.show(TENANT, CALLBACKS)).enabled  # others' callbacks go elsewhere
+    assert not (await post.webhooks.show(OWNER, webhook_id)).enabled
+    assert (await post.webhooks.show(OWNER, CALLBACKS)).enabled  # others' callbacks go elsewhere
     statuses = Counter(delivery.status for delivery in await post.log(webhook_id))
     assert statuses == {DeliveryStatus.FAILED: 3}
     assert {one.error for delivery in await post.log(webhook_id) for one in delivery.log} == {
@@ -653,7 +654,7 @@ async def test_a_name_without_an_address_may_have_one_later() -> None:
 
 async def test_both_secrets_sign_while_they_overlap(post: Post, receiver: WebhookReceiver) -> None:
     webhook_id, old = await post.hook(receiver.url)
-    new = (await post.webhooks.rotate(TENANT, webhook_id, overlap_s=200.0)).secret
+    new = (await post.webhooks.rotate(OWNER, webhook_id, overlap_s=200.0)).secret
     await post.ended()
     await post.send_all()
     (during,) = await receiver.arrived(1)
@@ -671,10 +672,10 @@ async def test_both_secrets_sign_while_they_overlap(post: Post, receiver: Webhoo
 async def test_a_secret_that_leaked_goes_at_once(post: Post, receiver: WebhookReceiver) -> None:
     webhook_id, old = await post.hook(receiver.url)
     for _ in range(8):
-        new = (await post.webhooks.rotate(TENANT, webhook_id)).secret
-    webhook = await post.webhooks.show(TENANT, webhook_id)
+        new = (await post.webhooks.rotate(OWNER, webhook_id)).secret
+    webhook = await post.webhooks.show(OWNER, webhook_id)
     assert len(webhook.secrets) == 5
-    new = (await post.webhooks.rotate(TENANT, webhook_id, overlap_s=0.0)).secret
+    new = (await post.webhooks.rotate(OWNER, webhook_id, overlap_s=0.0)).secret
     await post.ended()
     await post.send_all()
     (one,) = await receiver.arrived(1)
@@ -688,7 +689,7 @@ async def test_a_replay_is_the_same_event(post: Post, receiver: WebhookReceiver)
     await post.ended()
     await post.send_all()
     delivery = await post.only(webhook_id)
-    again = await post.webhooks.replay(TENANT, webhook_id, delivery.id)
+    again = await post.webhooks.replay(OWNER, webhook_id, delivery.id)
     assert (again.status, again.attempts, again.event_id) == (DeliveryStatus.WAITING, 0, delivery.event_id)
     await post.send_all()
     first, second = await receiver.arrived(2)
@@ -703,10 +704,10 @@ async def test_what_is_being_sent_is_not_replayed(post: Post, receiver: WebhookR
     claim = await post.delivery.take()
     assert claim is not None
     with pytest.raises(Conflict):
-        await post.webhooks.replay(TENANT, webhook_id, claim.delivery.id)
+        await post.webhooks.replay(OWNER, webhook_id, claim.delivery.id)
     await post.delivery.send(claim)
     with pytest.raises(NotFound):
-        await post.webhooks.replay("another", webhook_id, claim.delivery.id)
+        await post.webhooks.replay(trusted("another"), webhook_id, claim.delivery.id)
 
 
 async def test_what_waits_goes_to_the_new_url(post: Post, receiver: WebhookReceiver) -> None:
@@ -714,7 +715,7 @@ async def test_what_waits_goes_to_the_new_url(post: Post, receiver: WebhookRecei
         post = Post(post.database, (receiver.host, new.host))
         webhook_id, _ = await post.hook(receiver.url)
         await post.ended()
-        await post.webhooks.change(TENANT, webhook_id, url=new.url)
+        await post.webhooks.change(OWNER, webhook_id, url=new.url)
         assert await post.send_all() == 1
         await new.arrived(1)
         assert receiver.received == []
@@ -726,7 +727,7 @@ async def test_nothing_of_an_erased_job_or_a_deleted_webhook_is_sent(
     webhook_id, _ = await post.hook(receiver.url)
     other_id, _ = await post.hook(receiver.url)
     job_id = await post.ended()
-    await post.webhooks.remove(TENANT, other_id)
+    await post.webhooks.remove(OWNER, other_id)
     async with post.database.transaction() as connection:
         await transcriptions.forget(connection, job_id)
     assert await post.log(webhook_id) == []
@@ -744,7 +745,7 @@ async def test_a_webhook_deleted_while_jobs_end_breaks_none_of_them(
 
     async def remove_all() -> None:
         for webhook_id in ids:
-            await post.webhooks.remove(TENANT, webhook_id)
+            await post.webhooks.remove(OWNER, webhook_id)
 
     await asyncio.gather(end_some(), end_some(), remove_all())
     assert await post.send_all() == 0
@@ -752,7 +753,7 @@ async def test_a_webhook_deleted_while_jobs_end_breaks_none_of_them(
 
 async def test_a_test_event_is_delivered_as_any_other(post: Post, receiver: WebhookReceiver) -> None:
     webhook_id, secret = await post.hook(receiver.url)
-    made = await post.webhooks.test(TENANT, webhook_id)
+    made = await post.webhooks.test(OWNER, webhook_id)
     assert await post.delivery.run(made.id)
     (one,) = await receiver.arrived(1)
     assert verified(one, secret)["type"] == "webhook.test"
@@ -763,13 +764,13 @@ async def test_deliveries_go_with_their_log_once_they_are_over_for_long(
 ) -> None:
     webhook_id, _ = await post.hook(receiver.url)
     await post.ended()
-    tried = await post.webhooks.test(TENANT, webhook_id)
+    tried = await post.webhooks.test(OWNER, webhook_id)
     assert await post.send_all() == 2
     old = OldNews(database=post.database, events_s=DAY_S, deliveries_s=30 * DAY_S, clock=post.clock)
     post.clock.ahead_s = 29 * DAY_S
     assert await old.forget() == Forgotten()
     replayed = next(one for one in await post.log(webhook_id) if one.id != tried.id)
-    await post.webhooks.replay(TENANT, webhook_id, replayed.id)
+    await post.webhooks.replay(OWNER, webhook_id, replayed.id)
     post.clock.ahead_s = 40 * DAY_S
     assert await old.forget() == Forgotten(deliveries=1)  # the other one waits, however old it is
     assert (await post.only(webhook_id)).id == replayed.id

@@ -52,8 +52,7 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
 
     def around(app: ASGIApp) -> ASGIApp:
         """The last one is the outermost."""
-        if config.api_key is not None:
-            app = ApiKey(app, key=config.api_key, replies=replies, surfaces=keys)
+        app = ApiKey(app, key=config.api_key, replies=replies, surfaces=keys)
         app = ErrorBoundary(app, replies=replies)
         app = ListenFrame(app)
         app = TusFrame(app, path=tus.PATH)

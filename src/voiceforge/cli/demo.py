@@ -12,6 +12,7 @@ from voiceforge.cli.common_options import can_be_quiet, reads_settings
 from voiceforge.cli.ports import Choices, Ports, Workshop
 from voiceforge.cli.words import duration_text, speed_text
 from voiceforge.errors import Unavailable
+from voiceforge.services.access import OWNER
 
 if TYPE_CHECKING:
     from voiceforge.speech.transcript.types import Transcript
@@ -52,7 +53,7 @@ async def _show(workshop: Workshop) -> None:
     if not recordings:
         raise Unavailable("the sample recordings are missing: pip install --force-reinstall moonshine-voice")
     transcriptions = workshop.services.transcriptions
-    model_id = transcriptions.check(None, workshop.defaults)
+    model_id = transcriptions.check(OWNER, None, workshop.defaults)
     started = time.perf_counter()
     await asyncio.to_thread(transcriptions.preload, model_id)
     click.echo(f"{model_id} loaded in {time.perf_counter() - started:.2f} s")

@@ -23,6 +23,7 @@ from voiceforge.cli.ports import Workshop
 from voiceforge.cli.progress import Bar, Display, display
 from voiceforge.cli.words import duration_text, plural, speed_text
 from voiceforge.errors import ConfigurationError, UnsupportedOption
+from voiceforge.services.access import OWNER
 from voiceforge.services.recordings import Source, UrlSource
 from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions
 from voiceforge.speech.options import TranscribeOptions
@@ -87,7 +88,7 @@ class LocalMaker:
         self._transcriptions = transcriptions
 
     async def prepare(self, order: Order) -> None:
-        model_id = self._transcriptions.check(order.model, order.options)
+        model_id = self._transcriptions.check(OWNER, order.model, order.options)
         # It loads beside the pipeline's own stages: both cores are idle now.
         await asyncio.gather(
             asyncio.to_thread(self._transcriptions.preload_stages),
@@ -143,7 +144,7 @@ async def carry_out(
     order = replace(order, options=replace(order.options, words=timed))
     maker = maker or LocalMaker(transcriptions)
     if isinstance(maker, LocalMaker):
-        transcriptions.check(order.model, order.options)
+        transcriptions.check(OWNER, order.model, order.options)
 
     run = _Run(order, transcriptions, maker, workshop.temp_dir, context, several)
     for item in found:

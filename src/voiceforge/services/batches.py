@@ -18,12 +18,12 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Batch, Job, JobStatus, Recording, RefusedItem
 from voiceforge.infra.db.transcriptions import IdempotencyKeyTaken
+from voiceforge.services.access import OWNER, Caller, Scope
 from voiceforge.services.batch_view import BatchView
 from voiceforge.services.job_intake import JobIntake, JobRequest, Prepared, RecordingGone
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_view import JobView, view_of
 from voiceforge.services.jobs import Jobs
-from voiceforge.services.transcriptions import DEFAULT_TENANT
 
 _CHECKED_AT_ONCE = 16
 # What is wrong with one item; anything else is wrong with all.
@@ -44,7 +44,7 @@ class BatchRequest:
     is over."""
 
     items: Sequence[JobRequest | VoiceForgeError]
-    tenant: str = DEFAULT_TENANT
+    caller: Caller = OWNER
     metadata: Mapping[str, Any] = field(default_factory=dict)
     callback_url: str | None = None
     idempotency_key: str | None = None
@@ -153,7 +153,7 @@ class Batches:
         }
         batch = Batch(
             id=new_id("bat", now),
-            tenant=request.tenant,
+            tenant=request.caller.needs(Scope.TRANSCRIBE),
             metadata=request.metadata,
             size=len(checked),
             refused=refused,
@@ -200,11 +200,12 @@ class Batches:
                 await self._news.batch_over(connection, BatchView(batch, {}), batch.created_at)
             return jobs
 
-    async def show(self, tenant: str, batch_id: str) -> BatchView:
+    async def show(self, caller: Caller, batch_id: str) -> BatchView:
         """
         Raises:
             NotFound, Unavailable
         """
+        tenant = caller.needs(Scope.READ, Scope.TRANSCRIBE)
         async with self._database.reading() as connection:
             batch = await rows.get(connection, tenant, batch_id)
             if batch is None:
@@ -218,24 +219,28 @@ class Batches:
         now = self._clock()
         return BatchItems([view_of(job, now) for job in found[:limit]], len(found) > limit)
 
-    async def list(self, tenant: str, *, before: str | None = None, limit: int = 20) -> Sequence[BatchView]:
+    async def list(
+        self, caller: Caller, *, before: str | None = None, limit: int = 20
+    ) -> Sequence[BatchView]:
         """The newest first, of those made before the one with id `before`."""
+        tenant = caller.needs(Scope.READ)
         async with self._database.reading() as connection:
             found = await rows.newest(connection, tenant, before=before, limit=limit)
             counts = await rows.counts(connection, [batch.id for batch in found])
         return [BatchView(batch, counts[batch.id]) for batch in found]
 
-    async def erase(self, tenant: str, batch_id: str) -> None:
+    async def erase(self, caller: Caller, batch_id: str) -> None:
         """Stop what is not over, and leave nothing of it. What fails half-way goes on with another call.
 
         Raises:
             NotFound, Unavailable
         """
-        batch = (await self.show(tenant, batch_id)).batch
+        tenant = caller.needs(Scope.WRITE)
+        batch = (await self.show(caller, batch_id)).batch
         while (found := await self.items(batch, limit=100)).items:
             for item in found.items:
                 try:
-                    await self._jobs.erase(tenant, item.job.id)
+                    await self._jobs.erase(caller, item.job.id)
                 except NotFound:
                     continue  # by somebody else, just now
         async with self._database.transaction() as connection:

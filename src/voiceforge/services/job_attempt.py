@@ -35,6 +35,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Claim, JobError, JobProgress, JobStatus, Rank, Recording
 from voiceforge.infra.fetch.base import Fetcher
+from voiceforge.services.access import trusted
 from voiceforge.services.chunk_codec import ChunkCodec, UnreadableChunk
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_rules import JobObserver, RunRules
@@ -198,7 +199,7 @@ class Attempt:
             options=self._bench.options.validate_python(job.options),
             model=job.model,
             priority=Priority.INTERACTIVE if job.rank is Rank.HIGH else Priority.BULK,
-            tenant=job.tenant,
+            caller=trusted(job.tenant),
             # What is to go by a certain time must not stay there as an earlier result.
             cache=CacheUse.NORMAL if job.retention.text_s is None else CacheUse.NONE,
         )

@@ -23,6 +23,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Job, JobStatus, NewJob, Rank, Recording, Retention
 from voiceforge.infra.jobqueue.base import JobQueue
+from voiceforge.services.access import OWNER, Caller
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_tasks import task_of
 from voiceforge.services.recordings import (
@@ -35,7 +36,7 @@ from voiceforge.services.recordings import (
     content_of,
     file_digest,
 )
-from voiceforge.services.transcriptions import DEFAULT_TENANT, Transcriptions
+from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.telemetry.logger import Logger
 
@@ -57,7 +58,7 @@ class JobRequest:
     source: Source
     options: TranscribeOptions
     model: str | None = None
-    tenant: str = DEFAULT_TENANT
+    caller: Caller = OWNER
     rank: Rank = Rank.NORMAL
     metadata: Mapping[str, Any] = field(default_factory=dict)
     filename: str | None = None
@@ -148,7 +149,7 @@ class JobIntake:
         Raises:
             ModelNotFound, ModelNotInstalled, UnsupportedOption, UrlRefused, InvalidRequest
         """
-        model = self._transcriptions.check(request.model, request.options)
+        model = self._transcriptions.check(request.caller, request.model, request.options)
         if request.callback_url is not None:
             await self.check_callback(request.callback_url)
         source = request.source
@@ -184,7 +185,7 @@ class JobIntake:
         digest = hashlib.sha256(to_json(asked | {"audio": content, "retention": request.retention}))
         new = NewJob(
             id=request.id or new_id("tr", now),
-            tenant=request.tenant,
+            tenant=request.caller.tenant,
             rank=request.rank,
             model=model,
             options=asked["options"],

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from voiceforge.infra.db import chunks, events
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Event, JobStatus
+from voiceforge.services.access import Caller, trusted
 from voiceforge.services.chunk_codec import ChunkCodec, UnreadableChunk
 from voiceforge.services.job_view import JobView
 from voiceforge.services.jobs import Jobs
@@ -46,7 +47,7 @@ class JobWatch:
         self._codec = ChunkCodec()
 
     async def events(
-        self, tenant: str, job_id: str, *, after: int = 0
+        self, caller: Caller, job_id: str, *, after: int = 0
     ) -> AsyncGenerator[Told | JobView, None]:
         """As `Jobs.events`. The segments of all chunks and of the final event make up the result; a chunk
         takes the place of an earlier one of its number and of all that came after that. Where the chunks that
@@ -57,7 +58,7 @@ class JobWatch:
         """
         finished: Sequence[Segment] | None = None
         seen = after
-        async with aclosing(self._jobs.events(tenant, job_id, after=after)) as news:
+        async with aclosing(self._jobs.events(caller, job_id, after=after)) as news:
             async for item in news:
                 if isinstance(item, JobView):
                     yield item
@@ -93,7 +94,7 @@ class JobWatch:
             return ()
 
     async def _of_result(self, event: Event) -> Sequence[Segment]:
-        view = await self._jobs.show(event.tenant, str(event.transcription_id))
+        view = await self._jobs.show(trusted(event.tenant), str(event.transcription_id))
         return view.transcript.segments if view.transcript is not None else ()
 
     async def _is_there(self, event: Event, seq: int) -> bool:

@@ -17,6 +17,7 @@ from voiceforge.infra.db import transcriptions as rows
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Event, Job, JobFilter, JobStatus
 from voiceforge.infra.jobqueue.base import JobQueue
+from voiceforge.services.access import Caller, Scope
 from voiceforge.services.job_intake import JobIntake, JobRequest, Submitted
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_tasks import task_of
@@ -63,7 +64,7 @@ class Jobs:
         """As `JobIntake.submit`."""
         return await self._intake.submit(request)
 
-    async def show(self, tenant: str, job_id: str, *, whole: bool = True) -> JobView:
+    async def show(self, caller: Caller, job_id: str, *, whole: bool = True) -> JobView:
         """
         Args:
             whole: with the transcript.
@@ -71,6 +72,8 @@ class Jobs:
         Raises:
             NotFound, Unavailable
         """
+        either = (Scope.READ,) if whole else (Scope.READ, Scope.TRANSCRIBE, Scope.WRITE)
+        tenant = caller.needs(*either)
         async with self._database.reading() as connection:
             job = await self._get(connection, tenant, job_id)
             waits = job.status is JobStatus.QUEUED
@@ -80,37 +83,38 @@ class Jobs:
         transcript = None if data is None else await asyncio.to_thread(self._codec.unpack, job_id, data)
         return view_of(job, self._clock(), ahead, transcript)
 
-    async def completed(self, tenant: str, job_id: str) -> JobView:
+    async def completed(self, caller: Caller, job_id: str) -> JobView:
         """One with its transcript.
 
         Raises:
             NotFound: there is no such transcription, or its text was erased.
             Conflict: it is not completed.
         """
-        view = await self.show(tenant, job_id)
+        view = await self.show(caller, job_id)
         if view.transcript is not None:
             return view
         if view.job.status is JobStatus.COMPLETED:
             raise NotFound("the text of this transcription was erased")
         raise Conflict(f"this transcription is {view.job.status}; only a completed one has a result")
 
-    async def transcript(self, tenant: str, job_id: str) -> Transcript:
+    async def transcript(self, caller: Caller, job_id: str) -> Transcript:
         """
         Raises: as `completed` does.
         """
-        view = await self.completed(tenant, job_id)
+        view = await self.completed(caller, job_id)
         assert view.transcript is not None
         return view.transcript
 
     async def list(
         self,
-        tenant: str,
+        caller: Caller,
         wanted: JobFilter = JobFilter(),  # noqa: B008  # frozen
         *,
         before: str | None = None,
         limit: int = 20,
     ) -> Sequence[JobView]:
         """The newest first, at most `limit` (up to 101) of those made before the one with id `before`."""
+        tenant = caller.needs(Scope.READ)
         async with self._database.reading() as connection:
             found = await rows.newest(
                 connection, tenant, wanted, before=before, limit=min(limit, _MOST_LISTED)
@@ -118,10 +122,11 @@ class Jobs:
         return [view_of(job, self._clock()) for job in found]
 
     async def search(
-        self, tenant: str, query: str, *, before: str | None = None, limit: int = 20
+        self, caller: Caller, query: str, *, before: str | None = None, limit: int = 20
     ) -> Sequence[Found]:
         """Completed transcriptions whose text has every word of the query, what was finished last first. A
         word that ends in * stands for all that begin so."""
+        tenant = caller.needs(Scope.READ)
         words = query.split()
         async with self._database.reading() as connection:
             hits = await search.search(
@@ -135,13 +140,14 @@ class Jobs:
             if hit.transcription_id in jobs
         ]
 
-    async def cancel(self, tenant: str, job_id: str) -> Job:
+    async def cancel(self, caller: Caller, job_id: str) -> Job:
         """It is not begun, or stops within seconds.
 
         Raises:
             NotFound, Unavailable
             Conflict: it is over.
         """
+        tenant = caller.needs(Scope.WRITE)
         async with self._database.transaction() as connection:
             job = await self._get(connection, tenant, job_id, lock=True)
             if job.status.is_final:
@@ -152,13 +158,14 @@ class Jobs:
                 await rows.request_cancel(connection, job_id)
             return await self._get(connection, tenant, job_id)
 
-    async def erase(self, tenant: str, job_id: str) -> None:
+    async def erase(self, caller: Caller, job_id: str) -> None:
         """Stop it where it is not over, and leave nothing of it: row, text, events, and the audio unless
         another transcription of the tenant has the same.
 
         Raises:
             NotFound, Unavailable
         """
+        tenant = caller.needs(Scope.WRITE)
         async with self._database.transaction() as connection:
             job = await self._get(connection, tenant, job_id, lock=True)
             if job.recording_id is not None:
@@ -180,13 +187,14 @@ class Jobs:
                 await recordings.forget(connection, recording.id)
         return len(gone)
 
-    async def retry(self, tenant: str, job_id: str) -> Job:
+    async def retry(self, caller: Caller, job_id: str) -> Job:
         """A failed or cancelled one is worked on again.
 
         Raises:
             NotFound, Unavailable
             Conflict: it is of another status, or its audio was erased.
         """
+        tenant = caller.needs(Scope.WRITE)
         async with self._database.transaction() as connection:
             job = await self._get(connection, tenant, job_id, lock=True)
             if not await rows.queue_again(connection, job_id, self._clock()):
@@ -198,7 +206,7 @@ class Jobs:
         return job
 
     async def events(
-        self, tenant: str, job_id: str, *, after: int = 0
+        self, caller: Caller, job_id: str, *, after: int = 0
     ) -> AsyncGenerator[Event | JobView, None]:
         """What happened after the event with seq `after`, then what happens, until the job is over. Between
         the events stand views of its progress, where that changed.
@@ -206,9 +214,10 @@ class Jobs:
         Raises:
             NotFound, Unavailable
         """
+        tenant = caller.needs(Scope.READ)
         shown: JobView | None = None
         while True:
-            view = await self.show(tenant, job_id, whole=False)  # before its events: it may end between
+            view = await self.show(caller, job_id, whole=False)  # before its events: it may end between
             async with self._database.reading() as connection:
                 news = await events.of(connection, tenant, job_id, after=after)
             for event in news:

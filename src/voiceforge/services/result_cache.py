@@ -16,6 +16,7 @@ from typing import TypeVar, cast
 
 from voiceforge.errors import Unavailable
 from voiceforge.infra.cache.base import Cache, CacheKey, CacheRefused, CacheUnreachable
+from voiceforge.services.access import Caller, Scope
 from voiceforge.services.result_codec import ResultCodec, UnreadableResult
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.transcript.types import ModelRef, Transcript
@@ -155,12 +156,13 @@ class ResultCache:
             await self._cache.put(key, data, self._ttl_s)
             self._report_size()
 
-    async def clear(self, tenant: str) -> int:
+    async def clear(self, caller: Caller) -> int:
         """Remove everything kept for a tenant; returns how many results that were.
 
         Raises:
             Unavailable: the cache cannot be reached; what is in it stays until its time is over.
         """
+        tenant = caller.needs(Scope.CACHE)
         try:
             removed = await self._cache.clear(_partition(tenant))
             self._report_size()

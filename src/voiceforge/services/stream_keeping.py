@@ -20,6 +20,7 @@ from pathlib import Path
 from voiceforge.errors import ModelNotFound, NotFound, StorageFull, Unavailable, VoiceForgeError
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Retention
+from voiceforge.services.access import Caller, trusted
 from voiceforge.services.chores import Chore
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.jobs import Jobs
@@ -52,7 +53,7 @@ class Polish:
     """How one stream is polished. model: by its id. retention: None: as the server's policy says."""
 
     model: str
-    tenant: str
+    caller: Caller
     channels: ChannelMode
     retention: Retention | None = None
 
@@ -123,7 +124,7 @@ class StreamKeeper:
         if request.polish is None:
             return None
         model = self.model_of(request.polish, live_model, request.options.language)
-        polish = Polish(model, request.tenant, request.channels, request.retention)
+        polish = Polish(model, request.caller, request.channels, request.retention)
         self.check(polish, request.options)
         return polish
 
@@ -132,7 +133,7 @@ class StreamKeeper:
         Raises:
             ModelNotInstalled, UnsupportedOption
         """
-        self._transcriptions.check(polish.model, self.options_of(polish, options))
+        self._transcriptions.check(polish.caller, polish.model, self.options_of(polish, options))
 
     def options_of(self, polish: Polish, options: StreamOptions) -> TranscribeOptions:
         return replace(
@@ -150,7 +151,9 @@ class StreamKeeper:
 
     def spool(self, stream_id: str, polish: Polish, options: StreamOptions) -> Spool | VoiceForgeError:
         """Where the stream's audio goes, or why there is no such place. Blocks."""
-        note = SpoolNote(polish.tenant, polish.model, self.options_of(polish, options), polish.retention)
+        note = SpoolNote(
+            polish.caller.tenant, polish.model, self.options_of(polish, options), polish.retention
+        )
         try:
             return Spool.create(self._folder, stream_id, note)
         except VoiceForgeError as error:
@@ -193,7 +196,7 @@ class StreamKeeper:
                     source=source,
                     options=note.options,
                     model=note.model,
-                    tenant=note.tenant,
+                    caller=trusted(note.tenant),
                     filename=spool.path.name,
                     retention=note.retention,
                     id=note.transcription_id,
@@ -258,7 +261,7 @@ class StreamKeeper:
         if note.transcription_id is None:
             return False
         try:
-            await self._jobs.show(note.tenant, note.transcription_id, whole=False)
+            await self._jobs.show(trusted(note.tenant), note.transcription_id, whole=False)
         except NotFound:
             return False
         return True
@@ -310,7 +313,7 @@ class Keeping:
         self._spool.begin(writers, self._on_stopped)
         self._revisions = Revisions(
             keeper.reviser,
-            Wanted(polish.model, polish.tenant, busy),
+            Wanted(polish.model, polish.caller, busy),
             options=lambda: keeper.options_of(polish, self._options),
             read=self._spool.read,
             tell=tell,

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from voiceforge.errors import VoiceForgeError
+from voiceforge.services.access import Caller
 from voiceforge.services.recordings import AudioBytes
 from voiceforge.services.result_cache import CacheUse
 from voiceforge.services.transcriptions import TranscribeRequest
@@ -83,7 +84,7 @@ class Wanted:
     """What a stream wishes its utterances to be heard by. busy: whether finals are late now."""
 
     model: str
-    tenant: str
+    caller: Caller
     busy: Callable[[], bool]
 
 
@@ -206,7 +207,7 @@ class Revisions:
                 options=options,
                 model=self._wanted.model,
                 priority=Priority.BULK,
-                tenant=self._wanted.tenant,
+                caller=self._wanted.caller,
                 cache=CacheUse.NONE,
                 deadline_s=_DEADLINE_S,
             )

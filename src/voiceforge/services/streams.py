@@ -25,13 +25,13 @@ from voiceforge.errors import (
     UnsupportedOption,
     VoiceForgeError,
 )
+from voiceforge.services.access import OWNER, Caller, Scope
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
 from voiceforge.services.stream_decodes import DecodeDesk
 from voiceforge.services.stream_ears import Ears, Hearing
 from voiceforge.services.stream_pump import Pump
 from voiceforge.services.stream_session import Intake, SessionLimits, Stream, Told
-from voiceforge.services.transcriptions import DEFAULT_TENANT
 from voiceforge.speech.alignment.aligner import Aligner
 from voiceforge.speech.audio.pushed_pcm import SAMPLE_BYTES, PushedPcm
 from voiceforge.speech.audio.stream_decoder import StreamDecoders
@@ -79,7 +79,7 @@ class StreamRequest:
     """One live stream as it is wished for.
 
     audio: how the bytes are to be read; None: a container, found by content.
-    model: None: the default one. tenant: whose share of the machine this takes.
+    model: None: the default one. caller: whose share of the machine this takes.
     channels: "mix" hears all as one, "split" each apart; events tell the channel.
     polish: a model, or `BEST`, that hears again what was said, and all of it once it is over: that is kept as
         a transcription. retention: of that; None: as the server's policy says.
@@ -91,7 +91,7 @@ class StreamRequest:
     options: StreamOptions = field(default_factory=StreamOptions)
     audio: RawFormat | EncodedFormat | None = None
     model: str | None = None
-    tenant: str = DEFAULT_TENANT
+    caller: Caller = OWNER
     channels: ChannelMode = "mix"
     polish: str | None = None
     retention: Retention | None = None
@@ -180,9 +180,11 @@ class Streams:
         """Refuse what is bound to fail, before any audio; returns the model's id.
 
         Raises:
-            ModelNotFound, ModelNotInstalled, UnsupportedOption, InvalidRequest.
+            PermissionDenied, ModelNotFound, ModelNotInstalled, UnsupportedOption, InvalidRequest.
         """
+        request.caller.needs(Scope.TRANSCRIBE)
         model_id = self._models.resolve(request.model)
+        request.caller.check_model(model_id)
         loaded = self._engines.loaded().get(model_id)
         if loaded is not None:
             capabilities: Capabilities | None = loaded.capabilities
@@ -201,9 +203,9 @@ class Streams:
             Unavailable, ShuttingDown.
         """
         model_id = self.check(request)
-        self._admit(request.tenant)
+        self._admit(request.caller.tenant)
         opening = object()
-        self._opening[opening] = (time.monotonic(), request.tenant)
+        self._opening[opening] = (time.monotonic(), request.caller.tenant)
         try:
             return await self._open(request, model_id)
         finally:
@@ -303,7 +305,7 @@ class Streams:
                 self._desk = DecodeDesk(aligner=self._aligner, metrics=self._metrics, settlers=_SETTLERS)
             if self._ears is None:
                 self._ears = Ears(self._desk, self._metrics)
-        ticket = self._engines.open(model_id, Priority.LIVE, request.tenant)
+        ticket = self._engines.open(model_id, Priority.LIVE, request.caller.tenant)
         try:
             aligner = self._aligner()
             spool = None
@@ -387,7 +389,7 @@ class Streams:
             )
         self._streams[stream.id] = stream
         stream.begin(hearing, intake, keeping)
-        self._tenants[stream.id] = request.tenant
+        self._tenants[stream.id] = request.caller.tenant
         self._metrics.streams_open(self.open_count)
         return stream
 

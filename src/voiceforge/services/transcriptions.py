@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from voiceforge.errors import Cancelled, InvalidRequest, ShuttingDown
 from voiceforge.infra.fetch.base import Fetcher
+from voiceforge.services.access import OWNER, Caller, Scope
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.flights import Flights, ended
 from voiceforge.services.models import Models
@@ -65,19 +66,17 @@ _Pipeline = Callable[[Iterator[ListenEvent], Ticket, Aligner | None, TranscribeO
 
 _log = Logger(__name__)
 
-DEFAULT_TENANT = "default"
-
 
 @dataclass(frozen=True, slots=True)
 class TranscribeRequest:
-    """model None: the default one. tenant: whose share of the queue this takes, and whose earlier results it
+    """model None: the default one. caller: whose share of the queue this takes, and whose earlier results it
     may have. deadline_s: from when recognition can begin; what is not done by then fails."""
 
     source: Source
     options: TranscribeOptions
     model: str | None = None
     priority: Priority = Priority.INTERACTIVE
-    tenant: str = DEFAULT_TENANT
+    caller: Caller = OWNER
     cache: CacheUse = CacheUse.NORMAL
     deadline_s: float | None = None
 
@@ -129,13 +128,15 @@ class Transcriptions:
         # One more than may be admitted: it tells who comes too late, who would wait in silence otherwise.
         self._threads = WorkThreads(max_threads + 1, "transcribe")
 
-    def check(self, model: str | None, options: TranscribeOptions) -> str:
+    def check(self, caller: Caller, model: str | None, options: TranscribeOptions) -> str:
         """Refuse early what is bound to fail, before any upload is read; returns the model's id.
 
         Raises:
-            ModelNotFound, ModelNotInstalled, UnsupportedOption.
+            PermissionDenied, ModelNotFound, ModelNotInstalled, UnsupportedOption.
         """
+        caller.needs(Scope.TRANSCRIBE)
         model_id = self._models.resolve(model)
+        caller.check_model(model_id)
         loaded = self._engines.loaded().get(model_id)
         if loaded is not None:  # then its files were there, and nobody waits for the disk to say so again
             capabilities: Capabilities | None = loaded.capabilities
@@ -213,8 +214,10 @@ class Transcriptions:
             or not isinstance(source, (AudioBytes, AudioFile))
         ):
             return None
+        request.caller.needs(Scope.TRANSCRIBE)
         model = self._model_ref(self._models.resolve(request.model))
-        key = results.key(request.tenant, source.sha256, model, request.options)
+        request.caller.check_model(model.id)
+        key = results.key(request.caller.tenant, source.sha256, model, request.options)
         made = await results.find_as(key, shape, make)
         if made is not None:
             results.count("hit")
@@ -235,7 +238,7 @@ class Transcriptions:
     async def events(self, request: TranscribeRequest) -> AsyncGenerator[TranscribeEvent, None]:
         """Progress and segments as they come, then one Finished. An identical request of the same tenant is
         not worked on twice: an earlier result is told at once, one in progress is shared."""
-        model_id = self.check(request.model, request.options)
+        model_id = self.check(request.caller, request.model, request.options)
         async with self.fetched(request.source) as source:
             if self._results is None or not _cacheable(request, self._results):
                 events = self._run(request, model_id, source, transcribe)
@@ -249,7 +252,7 @@ class Transcriptions:
         self, request: TranscribeRequest, model_id: str, source: LocalSource, results: ResultCache
     ) -> AsyncGenerator[TranscribeEvent, None]:
         sha256 = await _digest(source)
-        key = results.key(request.tenant, sha256, self._model_ref(model_id), request.options)
+        key = results.key(request.caller.tenant, sha256, self._model_ref(model_id), request.options)
         if request.cache is CacheUse.NORMAL and (found := await results.find(key)) is not None:
             results.count("hit")
             for told in _events_of(found):
@@ -271,7 +274,9 @@ class Transcriptions:
         self, request: TranscribeRequest, sha256: bytes, transcript: Transcript, results: ResultCache
     ) -> None:
         # Under the model that did it: another may have taken its place since the request came.
-        await results.keep(results.key(request.tenant, sha256, transcript.model, request.options), transcript)
+        await results.keep(
+            results.key(request.caller.tenant, sha256, transcript.model, request.options), transcript
+        )
 
     async def work(
         self, request: TranscribeRequest, *, done: Sequence[Chunk] = ()
@@ -283,12 +288,12 @@ class Transcriptions:
             done: what `ChunkDone` told of the same recording, in order. From the first that does not fit, or
                 that has another `fingerprint`, none is used; chunks told then take their places.
         """
-        model_id = self.check(request.model, request.options)
+        model_id = self.check(request.caller, request.model, request.options)
         results = self._results if self._results and _cacheable(request, self._results) else None
         async with self.fetched(request.source) as source:
             sha256 = await _digest(source) if results is not None else b""
             if results is not None:
-                key = results.key(request.tenant, sha256, self._model_ref(model_id), request.options)
+                key = results.key(request.caller.tenant, sha256, self._model_ref(model_id), request.options)
                 if request.cache is CacheUse.NORMAL and (found := await results.find(key)) is not None:
                     results.count("hit")
                     for told in _events_of(found):
@@ -341,7 +346,9 @@ class Transcriptions:
     ) -> Generator[E, None, None]:
         """Runs in the thread."""
         started = time.perf_counter()
-        ticket = self._engines.open(model_id, request.priority, request.tenant, deadline_s=request.deadline_s)
+        ticket = self._engines.open(
+            model_id, request.priority, request.caller.tenant, deadline_s=request.deadline_s
+        )
         try:
             options = request.options
             recording = self._listener.open(content, listen_options(options, ticket.capabilities))

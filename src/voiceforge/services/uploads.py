@@ -24,6 +24,7 @@ from voiceforge.infra.db import uploads as rows
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id, new_token
 from voiceforge.infra.db.records import Upload
+from voiceforge.services.access import Caller, Scope
 from voiceforge.services.chores import Chore
 from voiceforge.services.recordings import AudioFile, file_digest
 from voiceforge.services.upload_turn import Checksum, Turn, no_such_upload, upload_too_large
@@ -82,12 +83,13 @@ class Uploads:
         self._clock = clock
 
     async def create(
-        self, tenant: str, length_bytes: int, *, metadata: str | None = None, filename: str | None = None
+        self, caller: Caller, length_bytes: int, *, metadata: str | None = None, filename: str | None = None
     ) -> Upload:
         """
         Raises:
             UploadTooLarge, Unavailable
         """
+        tenant = caller.needs(Scope.TRANSCRIBE)
         if length_bytes > self.max_bytes:
             raise upload_too_large(self.max_bytes)
         now = self._clock()
@@ -107,21 +109,23 @@ class Uploads:
             await rows.add(connection, upload)
         return upload
 
-    async def find(self, tenant: str, upload_id: str) -> Upload:
+    async def find(self, caller: Caller, upload_id: str) -> Upload:
         """As it stands in the database.
 
         Raises:
             NotFound, Unavailable
         """
+        tenant = caller.needs(Scope.TRANSCRIBE)
         return await self._get(tenant, upload_id)
 
-    async def show(self, tenant: str, upload_id: str) -> Upload:
+    async def show(self, caller: Caller, upload_id: str) -> Upload:
         """How much is here. A request that is bringing more has to end first: its client has lost it, or it
         would not ask.
 
         Raises:
             NotFound, Unavailable
         """
+        tenant = caller.needs(Scope.TRANSCRIBE)
         upload = await self._get(tenant, upload_id)
         if upload.writer is None:
             return upload
@@ -134,7 +138,7 @@ class Uploads:
 
     async def append(
         self,
-        tenant: str,
+        caller: Caller,
         upload_id: str,
         offset_bytes: int,
         pieces: AsyncIterator[bytes],
@@ -156,6 +160,7 @@ class Uploads:
             InvalidRequest: nothing came for too long.
             Exception: what the pieces raise.
         """
+        tenant = caller.needs(Scope.TRANSCRIBE)
         upload = await self._get(tenant, upload_id)
         if upload.is_complete:
             _check_fits(upload, offset_bytes, declared_bytes or 0)
@@ -197,17 +202,18 @@ class Uploads:
                 await turn.save_what_came()
         await turn.finish()
 
-    async def remove(self, tenant: str, upload_id: str) -> None:
+    async def remove(self, caller: Caller, upload_id: str) -> None:
         """
         Raises:
             NotFound, Unavailable
         """
+        tenant = caller.needs(Scope.TRANSCRIBE)
         await self._get(tenant, upload_id)
         await self._take_turn(upload_id, new_token())
         await self._forget(upload_id)
 
     @contextlib.asynccontextmanager
-    async def source(self, tenant: str, upload_id: str, *, keep: bool = True) -> AsyncIterator[Uploaded]:
+    async def source(self, caller: Caller, upload_id: str, *, keep: bool = True) -> AsyncIterator[Uploaded]:
         """A finished upload, to be transcribed while the block runs. Where that goes well, the upload is gone
         soon after, so that the same request may come once more; at once where it is not to be kept.
 
@@ -215,6 +221,7 @@ class Uploads:
             NotFound, Unavailable, EmptyAudio
             Conflict: it is not finished.
         """
+        tenant = caller.needs(Scope.TRANSCRIBE)
         upload = await self._get(tenant, upload_id)
         if not upload.is_complete:
             raise Conflict(

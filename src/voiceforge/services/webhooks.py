@@ -16,6 +16,7 @@ from voiceforge.infra.db.records import Delivery, DeliveryStatus, Webhook, Webho
 from voiceforge.infra.jobqueue.base import JobQueue, Lane, Task, TaskKind
 from voiceforge.infra.webhooks.base import WebhookSender
 from voiceforge.infra.webhooks.signing import new_secret
+from voiceforge.services.access import Caller, Scope
 from voiceforge.services.webhook_events import EVENT_TYPES, TEST_EVENT, host_of, new_webhook
 
 if TYPE_CHECKING:
@@ -69,12 +70,13 @@ class Webhooks:
         """
         await self._check(url, "callback_url")
 
-    async def add(self, tenant: str, url: str, event_types: Sequence[str] = EVENT_TYPES) -> NewWebhook:
+    async def add(self, caller: Caller, url: str, event_types: Sequence[str] = EVENT_TYPES) -> NewWebhook:
         """
         Raises:
             UrlRefused, UnsupportedOption, InvalidRequest, Unavailable
             Conflict: there are too many.
         """
+        tenant = caller.needs(Scope.WEBHOOKS)
         wanted = _known(event_types)
         await self._check(url, "url")
         made = new_webhook(tenant, url, wanted, self._clock())
@@ -84,23 +86,25 @@ class Webhooks:
             await rows.add(connection, made)
         return NewWebhook(made, made.secrets[0].secret)
 
-    async def list(self, tenant: str, *, before: str | None = None, limit: int = 20) -> Sequence[Webhook]:
+    async def list(self, caller: Caller, *, before: str | None = None, limit: int = 20) -> Sequence[Webhook]:
         """The newest first, at most `limit` (up to 101) of those made before the one with id `before`; not
         the signer of callbacks."""
+        tenant = caller.needs(Scope.WEBHOOKS)
         async with self._database.reading() as connection:
             return await rows.newest(connection, tenant, before=before, limit=min(limit, _MOST_LISTED))
 
-    async def show(self, tenant: str, webhook_id: str) -> Webhook:
+    async def show(self, caller: Caller, webhook_id: str) -> Webhook:
         """
         Raises:
             NotFound, Unavailable
         """
+        tenant = caller.needs(Scope.WEBHOOKS)
         async with self._opened(webhook_id) as connection:
             return await self._get(connection, tenant, webhook_id)
 
     async def change(
         self,
-        tenant: str,
+        caller: Caller,
         webhook_id: str,
         *,
         url: str | None = None,
@@ -112,6 +116,7 @@ class Webhooks:
         Raises:
             NotFound, UrlRefused, UnsupportedOption, InvalidRequest, Unavailable
         """
+        tenant = caller.needs(Scope.WEBHOOKS)
         if webhook_id == CALLBACKS and (url is not None or event_types is not None):
             raise InvalidRequest(
                 "callbacks go where requests say, about those requests; they can be enabled and disabled",
@@ -133,20 +138,21 @@ class Webhooks:
                 await deliveries.move(connection, webhook.id, url, host_of(url))
         return changed
 
-    async def remove(self, tenant: str, webhook_id: str) -> None:
+    async def remove(self, caller: Caller, webhook_id: str) -> None:
         """With its deliveries, also those that wait.
 
         Raises:
             NotFound, Unavailable
             InvalidRequest: it is what signs callbacks.
         """
+        tenant = caller.needs(Scope.WEBHOOKS)
         if webhook_id == CALLBACKS:
             raise InvalidRequest("what signs callbacks cannot be deleted; disable it")
         async with self._database.transaction() as connection:
             webhook = await self._get(connection, tenant, webhook_id, lock=True)
             await rows.forget(connection, webhook.id)
 
-    async def rotate(self, tenant: str, webhook_id: str, overlap_s: float = OVERLAP_S) -> NewWebhook:
+    async def rotate(self, caller: Caller, webhook_id: str, overlap_s: float = OVERLAP_S) -> NewWebhook:
         """A new secret; the ones before it sign beside it for so many seconds, unless they were to end
         sooner.
 
@@ -154,6 +160,7 @@ class Webhooks:
             NotFound, Unavailable
             Conflict: the secret comes from the settings.
         """
+        tenant = caller.needs(Scope.WEBHOOKS)
         if webhook_id == CALLBACKS and self._fixed_signer:
             raise Conflict("the secret of callbacks is set by webhooks.callback_secret")
         now = self._clock()
@@ -170,7 +177,7 @@ class Webhooks:
             await rows.change(connection, changed)
         return NewWebhook(changed, fresh)
 
-    async def test(self, tenant: str, webhook_id: str) -> Delivery:
+    async def test(self, caller: Caller, webhook_id: str) -> Delivery:
         """Send an event of no meaning.
 
         Raises:
@@ -178,6 +185,7 @@ class Webhooks:
             Conflict: it is disabled.
             InvalidRequest: it is what signs callbacks, and leads nowhere by itself.
         """
+        tenant = caller.needs(Scope.WEBHOOKS)
         now = self._clock()
         async with self._database.transaction() as connection:
             webhook = await self._get(connection, tenant, webhook_id, lock=True)
@@ -192,7 +200,7 @@ class Webhooks:
 
     async def deliveries(
         self,
-        tenant: str,
+        caller: Caller,
         webhook_id: str,
         *,
         status: DeliveryStatus | None = None,
@@ -204,19 +212,21 @@ class Webhooks:
         Raises:
             NotFound, Unavailable
         """
+        tenant = caller.needs(Scope.WEBHOOKS)
         async with self._opened(webhook_id) as connection:
             webhook = await self._get(connection, tenant, webhook_id)
             return await deliveries.newest(
                 connection, tenant, webhook.id, status=status, before=before, limit=min(limit, _MOST_LISTED)
             )
 
-    async def replay(self, tenant: str, webhook_id: str, delivery_id: str) -> Delivery:
+    async def replay(self, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:
         """Send it again, as the same event, with all its attempts anew.
 
         Raises:
             NotFound, Unavailable
             Conflict: it is being sent at this moment, or the webhook is disabled.
         """
+        tenant = caller.needs(Scope.WEBHOOKS)
         async with self._database.transaction() as connection:
             webhook = await self._get(connection, tenant, webhook_id, lock=True)
             delivery = await self._delivery(connection, webhook, delivery_id)

@@ -16,6 +16,7 @@ from typing import cast
 from voiceforge.errors import Cancelled, ModelNotFound, VoiceForgeError
 from voiceforge.infra.cache.memory import MemoryCache
 from voiceforge.infra.enginehost.in_process import InProcessHosts
+from voiceforge.services.access import Caller
 from voiceforge.services.container import Services
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.health import Health
@@ -109,7 +110,7 @@ class ScriptedTranscriptions:
     uploads: list[bytes] = field(default_factory=list)
     closed: int = 0
 
-    def check(self, model: str | None, options: TranscribeOptions) -> str:
+    def check(self, caller: Caller, model: str | None, options: TranscribeOptions) -> str:
         if self.refusal is not None:
             raise self.refusal
         if model is not None and model not in self.models:

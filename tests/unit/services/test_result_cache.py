@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from voiceforge.errors import Unavailable
 from voiceforge.infra.cache.base import CacheKey, CacheSize, CacheUnreachable
 from voiceforge.infra.cache.memory import MemoryCache
+from voiceforge.services.access import trusted
 from voiceforge.services.result_cache import ResultCache
 from voiceforge.services.result_codec import ResultCodec, UnreadableResult
 from voiceforge.speech.options import AudioLimits, RawFormat, TranscribeOptions, VadOptions
@@ -234,7 +235,7 @@ async def test_what_cannot_be_read_is_not_there(caplog: pytest.LogCaptureFixture
 
 async def test_a_clearing_that_was_not_done_is_told() -> None:
     with pytest.raises(Unavailable) as told:
-        await results(Broken()).clear("me")
+        await results(Broken()).clear(trusted("me"))
     assert told.value.retryable
 
 
@@ -269,7 +270,7 @@ async def test_a_document_does_not_outlive_the_result_it_was_made_of() -> None:
     assert await cache.find_as(key, "json", make) == "1: Hello there."
     await cache.keep(key, spoken("Good bye."))
     assert await cache.find_as(key, "json", make) == "2: Good bye."
-    await cache.clear("me")
+    await cache.clear(trusted("me"))
     assert await cache.find_as(key, "json", make) is None
 
 
@@ -310,8 +311,8 @@ async def test_counts() -> None:
     assert (stats.hits, stats.misses, stats.shared, stats.hit_rate) == (2, 1, 1, 0.5)
     assert stats.entries == 1
     assert stats.bytes
-    assert await cache.clear("you") == 0
-    assert await cache.clear("me") == 1
+    assert await cache.clear(trusted("you")) == 0
+    assert await cache.clear(trusted("me")) == 1
     assert (cache.stats().entries, cache.stats().bytes) == (0, 0)
 
 

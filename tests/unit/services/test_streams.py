@@ -26,6 +26,7 @@ from voiceforge.errors import (
 from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub
+from voiceforge.services.access import trusted
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
 from voiceforge.services.samples import sample_recordings
@@ -411,10 +412,10 @@ async def test_one_stream_too_many_is_refused_and_told_when_to_come_back(build: 
 
 async def test_one_key_cannot_take_all_places(build: Build) -> None:
     house = build(max_sessions=3, max_sessions_per_tenant=1)
-    await house.open(tenant="a")
+    await house.open(caller=trusted("a"))
     with pytest.raises(Overloaded):
-        await house.open(tenant="a")
-    await house.open(tenant="b")
+        await house.open(caller=trusted("a"))
+    await house.open(caller=trusted("b"))
 
 
 async def test_nobody_new_is_let_in_while_those_inside_wait(build: Build) -> None:

@@ -28,6 +28,7 @@ from voiceforge.errors import (
 from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub
+from voiceforge.services.access import OWNER
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
 from voiceforge.services.recordings import UrlSource
@@ -230,7 +231,7 @@ async def test_what_cannot_work_is_refused_before_anything_is_fetched_or_loaded(
     fetcher = Fetched(b"")
     house = build(fetcher=fetcher)
     with pytest.raises(error):
-        house.service.check(model, options)
+        house.service.check(OWNER, model, options)
     with pytest.raises(error):
         await house.service.transcribe(TranscribeRequest(UrlSource("http://x/"), options, model=model))
     assert (fetcher.targets, house.loads) == ([], [])
@@ -238,8 +239,8 @@ async def test_what_cannot_work_is_refused_before_anything_is_fetched_or_loaded(
 
 async def test_what_can_work_is_not(build: Build) -> None:
     house = build()
-    assert house.service.check(None, PLAIN) == MODEL
-    assert house.service.check("whisper-1", TranscribeOptions(language="en", words=True)) == MODEL
+    assert house.service.check(OWNER, None, PLAIN) == MODEL
+    assert house.service.check(OWNER, "whisper-1", TranscribeOptions(language="en", words=True)) == MODEL
     assert house.loads == []
 
 

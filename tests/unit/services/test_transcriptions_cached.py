@@ -17,6 +17,7 @@ from voiceforge.infra.cache.memory import MemoryCache
 from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub
+from voiceforge.services.access import trusted
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
 from voiceforge.services.recordings import AudioBytes, AudioFile, Source, UrlSource
@@ -192,7 +193,7 @@ async def test_it_is_the_bytes_that_count_wherever_they_are(build: Build, tmp_pa
     [
         request(options=replace(PLAIN, words=True)),
         request(in_memory(DICKENS.read_bytes())),
-        request(tenant="somebody else"),
+        request(caller=trusted("somebody else")),
         request(cache=CacheUse.FRESH),
         request(cache=CacheUse.NONE),
     ],

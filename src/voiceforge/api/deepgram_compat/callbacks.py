@@ -12,6 +12,7 @@ from voiceforge.api.deepgram_compat.convert import Answered, listen_document
 from voiceforge.api.deepgram_compat.schemas import ErrorOut, ListenQuery
 from voiceforge.api.deepgram_compat.wishes import Wish, listen_wish
 from voiceforge.api.http.forms import Fields, parse
+from voiceforge.services.access import Caller
 from voiceforge.services.callback_shapes import CallbackNews, Letter
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import Source
@@ -26,6 +27,7 @@ _PAUSE_S = 30.0
 def callback_request(
     query: ListenQuery,
     pairs: Sequence[tuple[str, str]],
+    caller: Caller,
     wish: Wish,
     source: Source,
     model: str,
@@ -40,6 +42,7 @@ def callback_request(
         source=source,
         options=wish.options,
         model=model,
+        caller=caller,
         metadata={"deepgram_request_id": request_id},
         callback_url=query.callback,
         callback_shape={

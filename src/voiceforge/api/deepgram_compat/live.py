@@ -18,6 +18,7 @@ from voiceforge.api.deepgram_compat.errors import error_message
 from voiceforge.api.deepgram_compat.live_convert import LiveMessages, Session
 from voiceforge.api.deepgram_compat.live_messages import Configure, Misunderstood, Plain, read_message
 from voiceforge.api.deepgram_compat.live_wishes import LiveWish, live_wish
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.api.http.sockets import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, Socket, SocketGone
 from voiceforge.errors import ErrorKind, ShuttingDown, Unavailable, UnsupportedOption, VoiceForgeError
@@ -81,7 +82,7 @@ class LiveDoor:
         wish = live_wish(query, self._defaults)
         if self._services.streams is None:
             raise Unavailable("this process takes no live streams")
-        stream = await self._services.streams.open(wish.request)
+        stream = await self._services.streams.open(replace(wish.request, caller=caller_of(socket)))
         try:
             chosen = [offered for offered in socket.subprotocols[:1] if offered.lower() in _SCHEMES]
             await socket.accept(chosen[0] if chosen else None)

@@ -17,6 +17,7 @@ from voiceforge.api.deepgram_compat.convert import Answered, listen_document
 from voiceforge.api.deepgram_compat.errors import PATH
 from voiceforge.api.deepgram_compat.wishes import Wish, listen_wish
 from voiceforge.api.http.answers import CACHE_HEADER, wanted_cache_use
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.disconnect import while_connected
 from voiceforge.api.http.forms import FILE_SCHEMA, Fields, body_schema, parse, query_parameters
@@ -72,20 +73,24 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         """Transcribe a recording; with `callback`, in its own time."""
         fields = Fields(request.query_params.multi_items())
         query = parse(schemas.ListenQuery, fields.as_input(schemas.ListenQuery))
+        caller = caller_of(request)
         wish = listen_wish(query, config.defaults)
         if query.callback is not None and services.jobs is None:
             raise InvalidRequest("this process takes no callbacks", field="callback")
-        model = services.transcriptions.check(wish.model, wish.options)  # before gigabytes arrive for it
+        model = services.transcriptions.check(
+            caller, wish.model, wish.options
+        )  # before gigabytes arrive for it
         source = await receive(request)
         if query.callback is not None:
             pairs = request.query_params.multi_items()
             return await accepted(
-                callback_request(query, pairs, wish, source, model, request_id_of(request.scope))
+                callback_request(query, pairs, caller, wish, source, model, request_id_of(request.scope))
             )
         work = TranscribeRequest(
             source=source,
             options=wish.options,
             model=model,
+            caller=caller,
             cache=wanted_cache_use(request),
         )
         transcript, sha256 = await while_connected(request, transcribed(work))

@@ -8,16 +8,34 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.errors import Unauthenticated
+from voiceforge.services.access import OWNER, Caller
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
 _SCHEMES = ("bearer", "token")
 """Deepgram's clients say Token; schemes are written in any case."""
+
+
+_CALLER = "voiceforge.caller"
+
+
+class Connection(Protocol):
+    """A request or a socket."""
+
+    @property
+    def scope(self) -> Scope: ...
+
+
+def caller_of(connection: Connection) -> Caller:
+    """Who made a request, or opened a socket."""
+    caller: Caller = connection.scope[_CALLER]
+    return caller
 
 
 def offered_keys(headers: Headers) -> list[str]:
@@ -53,11 +71,13 @@ class SurfaceKeys:
 
 
 class ApiKey:
+    """key: None: whoever reaches the server may use it."""
+
     def __init__(
-        self, app: ASGIApp, key: str, replies: ErrorReplies, surfaces: Sequence[SurfaceKeys] = ()
+        self, app: ASGIApp, key: str | None, replies: ErrorReplies, surfaces: Sequence[SurfaceKeys] = ()
     ) -> None:
         self._app = app
-        self._key = key.encode()
+        self._key = None if key is None else key.encode()
         self._replies = replies
         self._surfaces = tuple(surfaces)
 
@@ -65,11 +85,16 @@ class ApiKey:
         if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN_PATHS):
             await self._app(scope, receive, send)
             return
+        if self._key is None:
+            scope[_CALLER] = OWNER
+            await self._app(scope, receive, send)
+            return
         offered = offered_keys(Headers(scope=scope))
         surfaces = [surface for surface in self._surfaces if surface.covers(scope["path"])]
         for surface in surfaces:
             offered += surface.in_subprotocols(scope.get("subprotocols", ()))
         if any(self._is_ours(key) or any(s.admits(key) for s in surfaces) for key in offered):
+            scope[_CALLER] = OWNER
             await self._app(scope, receive, send)
             return
         message = (
@@ -78,4 +103,4 @@ class ApiKey:
         await self._replies.reply(scope, Unauthenticated(message))(scope, receive, send)
 
     def _is_ours(self, key: str) -> bool:
-        return hmac.compare_digest(key.encode("latin-1", "replace"), self._key)
+        return hmac.compare_digest(key.encode("latin-1", "replace"), self._key or b"")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import FILE_SCHEMA, body_schema, parse
 from voiceforge.api.http.uploads import FILE_FIELD, FormFile, Uploads
@@ -41,11 +42,12 @@ from voiceforge.errors import (
     UnsupportedOption,
     VoiceForgeError,
 )
+from voiceforge.services.access import Caller
 from voiceforge.services.batch_view import BatchView
 from voiceforge.services.batches import Batches, BatchRequest
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import Source, UrlSource
-from voiceforge.services.transcriptions import DEFAULT_TENANT, Transcriptions
+from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.options import TranscribeOptions
 
 if TYPE_CHECKING:
@@ -78,17 +80,18 @@ class BatchReception:
         """
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         key = idempotency_key(request)
+        caller = caller_of(request)
         if content_type == "application/json":
             body = await self._uploads.json_object(request)
-            shared = self._shared(body)
-            items = [await self._item(one, body, held) for one in shared.items or ()]
+            shared = self._shared(caller, body)
+            items = [await self._item(caller, one, body, held) for one in shared.items or ()]
         elif content_type == "multipart/form-data":
             form = await self._uploads.form(request, many=True)
             fields = form.fields.as_input(SharedOptions)
-            shared = self._shared(fields)
+            shared = self._shared(caller, fields)
             if shared.items is not None:
                 raise InvalidRequest("items come as JSON; in a form, each recording is a file", field="items")
-            items = [self._upload(one, fields) for one in form.files]
+            items = [self._upload(caller, one, fields) for one in form.files]
         else:
             choices = ("application/json", "multipart/form-data")
             raise UnsupportedOption(
@@ -102,61 +105,65 @@ class BatchReception:
             raise InvalidRequest(
                 f"a batch has up to {_MOST_ITEMS} items; this has {len(items)}", field="items"
             )
-        return BatchRequest(items, DEFAULT_TENANT, shared.metadata or {}, shared.callback_url, key)
+        return BatchRequest(items, caller, shared.metadata or {}, shared.callback_url, key)
 
-    def _shared(self, given: Mapping[str, Any]) -> SharedOptions:
+    def _shared(self, caller: Caller, given: Mapping[str, Any]) -> SharedOptions:
         """What is wrong for all is refused at once."""
         shared = parse(SharedOptions, given)
-        self._check(shared)
+        self._check(caller, shared)
         return shared
 
     async def _item(
-        self, item: Any, body: Mapping[str, Any], held: AsyncExitStack
+        self, caller: Caller, item: Any, body: Mapping[str, Any], held: AsyncExitStack
     ) -> JobRequest | VoiceForgeError:
         try:
             if not isinstance(item, dict):
                 raise InvalidRequest("an item is a JSON object with a url or an upload_id", field="items")
             own = parse(ItemOptions, {**_for_items(body), **item})
             if own.upload_id is not None:
-                return await self._uploaded(own, own.upload_id, held)
+                return await self._uploaded(caller, own, own.upload_id, held)
             if own.url is None:
                 raise InvalidRequest("this item has neither url nor upload_id", field="url")
             if not self._config.features.url_input:
                 raise InvalidRequest("transcribing from a URL is switched off on this server", field="url")
-            return self._request(own, UrlSource(own.url), None)
+            return self._request(caller, own, UrlSource(own.url), None)
         except (Unavailable, StorageFull):
             raise
         except VoiceForgeError as error:
             return error
 
-    async def _uploaded(self, own: ItemOptions, upload_id: str, held: AsyncExitStack) -> JobRequest:
+    async def _uploaded(
+        self, caller: Caller, own: ItemOptions, upload_id: str, held: AsyncExitStack
+    ) -> JobRequest:
         """What was uploaded before, in pieces."""
         if own.url is not None:
             raise InvalidRequest("an item has a url or an upload_id, not both", field="upload_id")
         if self._in_pieces is None:
             raise InvalidRequest("this server takes no uploads in pieces", field="upload_id")
-        self._check(own)
-        source = self._in_pieces.source(DEFAULT_TENANT, upload_id, keep=own.retention != "none")
+        self._check(caller, own)
+        source = self._in_pieces.source(caller, upload_id, keep=own.retention != "none")
         uploaded = await held.enter_async_context(source)
-        return self._request(own, uploaded.audio, uploaded.filename)
+        return self._request(caller, own, uploaded.audio, uploaded.filename)
 
-    def _upload(self, file: FormFile, fields: Mapping[str, Any]) -> JobRequest | VoiceForgeError:
+    def _upload(
+        self, caller: Caller, file: FormFile, fields: Mapping[str, Any]
+    ) -> JobRequest | VoiceForgeError:
         try:
             if file.upload is None:
                 raise EmptyAudio("the upload is empty: it has 0 bytes", field=FILE_FIELD)
-            return self._request(parse(ItemOptions, _for_items(fields)), file.upload, file.filename)
+            return self._request(caller, parse(ItemOptions, _for_items(fields)), file.upload, file.filename)
         except VoiceForgeError as error:
             return error
 
-    def _request(self, given: Options, source: Source, filename: str | None) -> JobRequest:
-        options, model = self._check(given)
+    def _request(self, caller: Caller, given: Options, source: Source, filename: str | None) -> JobRequest:
+        options, model = self._check(caller, given)
         kept_s = self._config.unkept_text_s
-        return job_request(given, source, options, model, filename, None, kept_s)
+        return job_request(given, caller, source, options, model, filename, None, kept_s)
 
-    def _check(self, given: Options) -> tuple[TranscribeOptions, str]:
+    def _check(self, caller: Caller, given: Options) -> tuple[TranscribeOptions, str]:
         check_job_options(given)
         options = transcribe_options(given, self._config.defaults)
-        return options, self._transcriptions.check(given.model, options)
+        return options, self._transcriptions.check(caller, given.model, options)
 
 
 def _for_items(shared: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,20 +200,20 @@ def router(
     async def list_batches(request: Request) -> Response:
         """The newest first."""
         query = read_query(request, BatchQuery)
-        views = await batches.list(DEFAULT_TENANT, before=id_before(query.cursor), limit=query.limit + 1)
+        views = await batches.list(caller_of(request), before=id_before(query.cursor), limit=query.limit + 1)
         return json_reply(page([batch_document(view) for view in views], query.limit))
 
     @routes.get("/{batch_id}", response_model=BatchWithItemsOut, **documented(ItemsQuery))
     async def show(batch_id: str, request: Request) -> Response:
         """How many of its transcriptions are how far, and a page of them."""
         query = read_query(request, ItemsQuery)
-        view = await batches.show(DEFAULT_TENANT, known_id(batch_id, _WHAT))
+        view = await batches.show(caller_of(request), known_id(batch_id, _WHAT))
         return json_reply(await with_items(view, query))
 
     @routes.delete("/{batch_id}", status_code=204, response_class=Response, **documented())
-    async def erase(batch_id: str) -> Response:
+    async def erase(batch_id: str, request: Request) -> Response:
         """Stop what is not over, and erase it with all its transcriptions."""
-        await batches.erase(DEFAULT_TENANT, known_id(batch_id, _WHAT))
+        await batches.erase(caller_of(request), known_id(batch_id, _WHAT))
         return Response(status_code=204)
 
     return routes

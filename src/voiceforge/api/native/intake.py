@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from voiceforge.api.http.answers import wanted_cache_use
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.api.http.uploads import FILE_FIELD, Upload, Uploads
@@ -27,7 +28,7 @@ from voiceforge.errors import InvalidRequest, UnsupportedOption
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import AudioFile, Source, UrlSource
 from voiceforge.services.result_cache import CacheUse
-from voiceforge.services.transcriptions import DEFAULT_TENANT, TranscribeRequest, Transcriptions
+from voiceforge.services.transcriptions import TranscribeRequest, Transcriptions
 from voiceforge.speech.options import TranscribeOptions
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Reception:
         if content_type == "application/json":
             body = await self._uploads.json_object(request)
             wish = self._wish(request, {**query.as_input(Options), **body})
-            return self._intake(request, wish, *await self._uploaded(wish, held))
+            return self._intake(request, wish, *await self._uploaded(request, wish, held))
         if not _is_raw(content_type):
             raise UnsupportedOption(
                 f"Content-Type {content_type[:100]!r} is none of {', '.join(BODY_TYPES)}",
@@ -116,7 +117,7 @@ class Reception:
         def on_file(fields: Fields) -> int | None:
             """Refuse an unknown model before gigabytes arrive for it. Other fields may still follow."""
             known = query + fields
-            self._transcriptions.check(known.text("model"), self._config.defaults)
+            self._transcriptions.check(caller_of(request), known.text("model"), self._config.defaults)
             leaves_nothing = known.text("retention") == "none" and known.text("mode") != "async"
             return self._config.unkept_upload_bytes if leaves_nothing else None
 
@@ -126,19 +127,21 @@ class Reception:
         if wish.leaves_nothing and isinstance(form.upload, AudioFile):
             raise InvalidRequest("send retention before the file, or in the query", field="retention")
         if form.upload is None:
-            return self._intake(request, wish, *await self._uploaded(wish, held))
+            return self._intake(request, wish, *await self._uploaded(request, wish, held))
         if wish.given.upload_id is not None:
             raise InvalidRequest("send a file or an upload_id, not both", field="upload_id")
         return self._intake(request, wish, form.upload, form.filename)
 
-    async def _uploaded(self, wish: _Wish, held: AsyncExitStack) -> tuple[Upload | None, str | None]:
+    async def _uploaded(
+        self, request: Request, wish: _Wish, held: AsyncExitStack
+    ) -> tuple[Upload | None, str | None]:
         """What was uploaded before, in pieces, and its name."""
         if wish.given.upload_id is None:
             return None, None
         if self._in_pieces is None:
             raise InvalidRequest("this server takes no uploads in pieces", field="upload_id")
         keep = wish.given.retention != "none"
-        source = self._in_pieces.source(DEFAULT_TENANT, wish.given.upload_id, keep=keep)
+        source = self._in_pieces.source(caller_of(request), wish.given.upload_id, keep=keep)
         uploaded = await held.enter_async_context(source)
         return uploaded.audio, uploaded.filename
 
@@ -160,7 +163,7 @@ class Reception:
                 choices=formats,
             )
         options = transcribe_options(given, self._config.defaults)
-        model = self._transcriptions.check(given.model, options)
+        model = self._transcriptions.check(caller_of(request), given.model, options)
         if self._transcriptions.timed_options(options, output) and not options.words:
             options = replace(options, words=True)
         return _Wish(given, options, output, model)
@@ -180,6 +183,7 @@ class Reception:
             source=_source(url, upload),
             options=wish.options,
             model=wish.model,
+            caller=caller_of(request),
             cache=CacheUse.NONE if wish.leaves_nothing else wanted_cache_use(request),
             deadline_s=wish.given.timeout_s,
         )
@@ -188,6 +192,7 @@ class Reception:
             key = idempotency_key(request)
             job = job_request(
                 wish.given,
+                work.caller,
                 work.source,
                 wish.options,
                 wish.model,

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from voiceforge.api.native.schemas import Options, PriorityName
 from voiceforge.errors import InvalidRequest, NotFound
+from voiceforge.services.access import Caller
 from voiceforge.services.job_intake import JobRequest, Rank, Retention
 from voiceforge.services.job_view import JobView
 from voiceforge.services.recordings import Source, UrlSource
@@ -74,6 +75,7 @@ def idempotency_key(request: Request) -> str | None:
 
 def job_request(
     given: Options,
+    caller: Caller,
     source: Source,
     options: TranscribeOptions,
     model: str,
@@ -85,6 +87,7 @@ def job_request(
         source=source,
         options=options,
         model=model,
+        caller=caller,
         rank=_RANKS[given.priority or "normal"],
         metadata=given.metadata or {},
         filename=_name_in(source.url) if isinstance(source, UrlSource) else filename,

@@ -19,6 +19,7 @@ from voiceforge.api.http.errors import ErrorReplies, unexpected
 from voiceforge.api.http.event_stream import EventStream
 from voiceforge.api.native.job_convert import iso_time
 from voiceforge.errors import ErrorKind, InvalidRequest, VoiceForgeError
+from voiceforge.services.access import Caller
 from voiceforge.services.job_view import JobView
 from voiceforge.services.job_watch import JobWatch, Told
 from voiceforge.services.transcriptions import Transcriptions
@@ -47,7 +48,7 @@ def last_event_id(request: Request) -> int:
 async def event_stream(
     watch: JobWatch,
     transcriptions: Transcriptions,
-    tenant: str,
+    caller: Caller,
     job_id: str,
     *,
     after: int,
@@ -58,7 +59,7 @@ async def event_stream(
     Raises:
         NotFound, Unavailable
     """
-    frames = _frames(watch, transcriptions, tenant, job_id, after)
+    frames = _frames(watch, transcriptions, caller, job_id, after)
     first = await anext(frames, None)
     if first is None:
         return Response(status_code=204)
@@ -73,9 +74,9 @@ async def _with(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerat
 
 
 async def _frames(
-    watch: JobWatch, transcriptions: Transcriptions, tenant: str, job_id: str, after: int
+    watch: JobWatch, transcriptions: Transcriptions, caller: Caller, job_id: str, after: int
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(watch.events(tenant, job_id, after=after)) as news:
+    async with aclosing(watch.events(caller, job_id, after=after)) as news:
         async for item in news:
             if isinstance(item, JobView):
                 yield _frame("progress", progress_document(item))

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import Fields, M, body_schema, parse, query_parameters
 from voiceforge.api.native import schemas
@@ -39,21 +40,20 @@ from voiceforge.services.container import Services
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.job_view import JobView
 from voiceforge.services.jobs import JobFilter, Jobs, JobStatus
-from voiceforge.services.transcriptions import DEFAULT_TENANT
 
 REPLAYED_HEADER = "Idempotent-Replayed"
 _WHAT = "transcription"
 
 
-async def accepted(services: Services, request: JobRequest) -> Response:
+async def accepted(services: Services, wanted: JobRequest) -> Response:
     """The answer to `mode=async`.
 
     Raises:
         InvalidRequest: this process takes no jobs.
         VoiceForgeError: see `Jobs.submit`.
     """
-    submitted = await jobs_of(services).submit(request)
-    view = await jobs_of(services).show(DEFAULT_TENANT, submitted.job.id, whole=False)
+    submitted = await jobs_of(services).submit(wanted)
+    view = await jobs_of(services).show(wanted.caller, submitted.job.id, whole=False)
     headers = {"Location": f"/v1/transcriptions/{submitted.job.id}"}
     if not submitted.created:
         headers[REPLAYED_HEADER] = "true"
@@ -86,7 +86,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
             created_before=unix_time(query.created_before),
         )
         views = await jobs_of(services).list(
-            DEFAULT_TENANT, wanted, before=id_before(query.cursor), limit=query.limit + 1
+            caller_of(request), wanted, before=id_before(query.cursor), limit=query.limit + 1
         )
         return json_reply(page([job_document(view) for view in views], query.limit))
 
@@ -95,7 +95,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         """Completed transcriptions whose text has all these words; what was finished last comes first."""
         query = read_query(request, SearchQuery)
         found = await jobs_of(services).search(
-            DEFAULT_TENANT, query.q, before=id_before(query.cursor), limit=query.limit + 1
+            caller_of(request), query.q, before=id_before(query.cursor), limit=query.limit + 1
         )
         documents = [job_document(hit.view) | {"excerpt": hit.excerpt} for hit in found]
         return json_reply(page(documents, query.limit))
@@ -104,7 +104,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
     async def show(transcription_id: str, request: Request) -> Response:
         """How far it is; with its whole result once it is completed."""
         read_query(request, _NoQuery)
-        view = await jobs_of(services).show(DEFAULT_TENANT, known_id(transcription_id, _WHAT))
+        view = await jobs_of(services).show(caller_of(request), known_id(transcription_id, _WHAT))
         if view.transcript is None:
             return json_reply(job_document(view))
         return await asyncio.to_thread(_whole, services, view)
@@ -123,7 +123,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
                 choices=formats,
             )
         job_id = known_id(transcription_id, _WHAT)
-        view = await jobs_of(services).completed(DEFAULT_TENANT, job_id)
+        view = await jobs_of(services).completed(caller_of(request), job_id)
         return await asyncio.to_thread(_rendered, services, view, output)
 
     @routes.get("/{transcription_id}/events", response_class=Response, **documented(events=True))
@@ -135,31 +135,31 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         return await event_stream(
             services.job_watch,
             services.transcriptions,
-            DEFAULT_TENANT,
+            caller_of(request),
             known_id(transcription_id, _WHAT),
             after=after,
             ping_interval_s=config.ping_interval_s,
         )
 
     @routes.post("/{transcription_id}/cancel", response_model=JobOut, **documented(conflict=True))
-    async def cancel(transcription_id: str) -> Response:
+    async def cancel(transcription_id: str, request: Request) -> Response:
         """Stop it: at once where it waits, within seconds where it is worked on."""
-        job = await jobs_of(services).cancel(DEFAULT_TENANT, known_id(transcription_id, _WHAT))
-        return json_reply(job_document(await jobs_of(services).show(DEFAULT_TENANT, job.id, whole=False)))
+        job = await jobs_of(services).cancel(caller_of(request), known_id(transcription_id, _WHAT))
+        return json_reply(job_document(await jobs_of(services).show(caller_of(request), job.id, whole=False)))
 
     @routes.post(
         "/{transcription_id}/retry", status_code=202, response_model=JobOut, **documented(conflict=True)
     )
-    async def retry(transcription_id: str) -> Response:
+    async def retry(transcription_id: str, request: Request) -> Response:
         """Work on a failed or cancelled one again; it goes on after what was done."""
-        job = await jobs_of(services).retry(DEFAULT_TENANT, known_id(transcription_id, _WHAT))
-        view = await jobs_of(services).show(DEFAULT_TENANT, job.id, whole=False)
+        job = await jobs_of(services).retry(caller_of(request), known_id(transcription_id, _WHAT))
+        view = await jobs_of(services).show(caller_of(request), job.id, whole=False)
         return json_reply(job_document(view), 202, {"Location": f"/v1/transcriptions/{job.id}"})
 
     @routes.delete("/{transcription_id}", status_code=204, response_class=Response, **documented())
-    async def erase(transcription_id: str) -> Response:
+    async def erase(transcription_id: str, request: Request) -> Response:
         """Stop it where it is not over, and leave nothing of it: audio, text, events, the row."""
-        await jobs_of(services).erase(DEFAULT_TENANT, known_id(transcription_id, _WHAT))
+        await jobs_of(services).erase(caller_of(request), known_id(transcription_id, _WHAT))
         return Response(status_code=204)
 
     return routes

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.api.http.sockets import NORMAL, SERVICE_RESTART, Socket, SocketGone, close_code
@@ -76,6 +77,7 @@ class StreamDoor:
             options=stream_options(given),
             audio=audio_format(given),
             model=given.model,
+            caller=caller_of(socket),
             channels=given.channels,
             polish=given.polish,
             retention=wanted_retention(given),

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.native import schemas
 from voiceforge.services.container import Services
 from voiceforge.services.health import Health, HealthReport
 from voiceforge.services.result_cache import ResultCache
-from voiceforge.services.transcriptions import DEFAULT_TENANT
 
 _LINKS = {
     "documentation": "/docs",
@@ -86,11 +86,11 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         "/cache",
         responses={503: {"model": schemas.ErrorOut, "description": "The cache cannot be reached."}},
     )
-    async def clear_cache() -> schemas.CacheClearedOut:
+    async def clear_cache(request: Request) -> schemas.CacheClearedOut:
         """Forget the results kept for the caller."""
         if services.results is None:
             return schemas.CacheClearedOut(removed=0)
-        return schemas.CacheClearedOut(removed=await services.results.clear(DEFAULT_TENANT))
+        return schemas.CacheClearedOut(removed=await services.results.clear(caller_of(request)))
 
     if config.features.metrics:
 

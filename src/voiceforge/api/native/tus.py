@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.native import schemas
 from voiceforge.api.native.tus_headers import (
     BODY_TYPE,
@@ -22,7 +23,6 @@ from voiceforge.api.native.tus_headers import (
 )
 from voiceforge.errors import ChecksumMismatch, Unavailable
 from voiceforge.services.container import Services
-from voiceforge.services.transcriptions import DEFAULT_TENANT
 from voiceforge.services.upload_turn import CHECKSUMS
 from voiceforge.services.uploads import Upload, Uploads
 
@@ -42,7 +42,7 @@ def router(services: Services) -> APIRouter:
         declared = request.headers.get("content-length", "")
         try:
             return await uploads().append(
-                upload.tenant,
+                caller_of(request),
                 upload.id,
                 offset,
                 _pieces(request),
@@ -73,7 +73,7 @@ def router(services: Services) -> APIRouter:
         metadata = request.headers.get("upload-metadata")
         filename = filename_of(metadata_of(metadata))
         brings = request.headers.get("content-type", "").partition(";")[0].strip() == BODY_TYPE
-        upload = await uploads().create(DEFAULT_TENANT, length, metadata=metadata, filename=filename)
+        upload = await uploads().create(caller_of(request), length, metadata=metadata, filename=filename)
         if brings:
             upload = await append(request, upload, 0)
         location = f"{request.scope.get('root_path', '')}{PATH}/{upload.id}"
@@ -83,7 +83,7 @@ def router(services: Services) -> APIRouter:
     async def show(request: Request, upload_id: str) -> Response:
         """How much of an upload is here: `Upload-Offset`."""
         _check_version(request)
-        upload = await uploads().show(DEFAULT_TENANT, upload_id)
+        upload = await uploads().show(caller_of(request), upload_id)
         headers = {
             "Cache-Control": "no-store",
             "Upload-Length": str(upload.length_bytes),
@@ -98,14 +98,14 @@ def router(services: Services) -> APIRouter:
         if request.headers.get("content-type", "").partition(";")[0].strip() != BODY_TYPE:
             raise HTTPException(415, f"the Content-Type of a piece is {BODY_TYPE}")
         offset = number_of(request.headers, "Upload-Offset")
-        upload = await uploads().find(DEFAULT_TENANT, upload_id)
+        upload = await uploads().find(caller_of(request), upload_id)
         return Response(status_code=204, headers=_state(await append(request, upload, offset)))
 
     @routes.delete(PATH + "/{upload_id}", status_code=204, response_class=Response, **_documented())
     async def remove(request: Request, upload_id: str) -> Response:
         """Remove an upload, finished or not."""
         _check_version(request)
-        await uploads().remove(DEFAULT_TENANT, upload_id)
+        await uploads().remove(caller_of(request), upload_id)
         return Response(status_code=204)
 
     return routes

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import M, body_schema, parse
 from voiceforge.api.http.uploads import Uploads
@@ -25,7 +26,6 @@ from voiceforge.api.native.webhook_schemas import (
     WebhookOut,
     WebhookPageOut,
 )
-from voiceforge.services.transcriptions import DEFAULT_TENANT
 from voiceforge.services.webhooks import (
     CALLBACKS,
     EVENT_TYPES,
@@ -48,27 +48,27 @@ def router(webhooks: Webhooks, config: HttpConfig) -> APIRouter:
     async def add(request: Request) -> Response:
         """From now on, events are sent there. The answer is the only one that tells the secret."""
         asked = await body(request, NewWebhookIn)
-        made = await webhooks.add(DEFAULT_TENANT, asked.url, asked.events or EVENT_TYPES)
+        made = await webhooks.add(caller_of(request), asked.url, asked.events or EVENT_TYPES)
         return json_reply(_with_secret(made), 201, {"Location": f"/v1/webhooks/{made.webhook.id}"})
 
     @routes.get("", response_model=WebhookPageOut, **documented(PageQuery))
     async def list_webhooks(request: Request) -> Response:
         """The newest first, without what signs callbacks."""
         query = read_query(request, PageQuery)
-        found = await webhooks.list(DEFAULT_TENANT, before=id_before(query.cursor), limit=query.limit + 1)
+        found = await webhooks.list(caller_of(request), before=id_before(query.cursor), limit=query.limit + 1)
         return json_reply(page([_document(one) for one in found], query.limit))
 
     @routes.get("/{webhook_id}", response_model=WebhookOut, **documented())
-    async def show(webhook_id: str) -> Response:
+    async def show(webhook_id: str, request: Request) -> Response:
         """Without its secrets."""
-        return json_reply(_document(await webhooks.show(DEFAULT_TENANT, _known(webhook_id))))
+        return json_reply(_document(await webhooks.show(caller_of(request), _known(webhook_id))))
 
     @routes.patch("/{webhook_id}", response_model=WebhookOut, **_taking(WebhookChangeIn))
     async def change(webhook_id: str, request: Request) -> Response:
         """Another URL, other events, on or off. What waits to be sent goes to the new URL."""
         asked = await body(request, WebhookChangeIn)
         changed = await webhooks.change(
-            DEFAULT_TENANT,
+            caller_of(request),
             _known(webhook_id),
             url=asked.url,
             event_types=asked.events,
@@ -77,9 +77,9 @@ def router(webhooks: Webhooks, config: HttpConfig) -> APIRouter:
         return json_reply(_document(changed))
 
     @routes.delete("/{webhook_id}", status_code=204, response_class=Response, **documented())
-    async def remove(webhook_id: str) -> Response:
+    async def remove(webhook_id: str, request: Request) -> Response:
         """With the log of its deliveries, and those that wait."""
-        await webhooks.remove(DEFAULT_TENANT, _known(webhook_id))
+        await webhooks.remove(caller_of(request), _known(webhook_id))
         return Response(status_code=204)
 
     @routes.post(
@@ -92,15 +92,15 @@ def router(webhooks: Webhooks, config: HttpConfig) -> APIRouter:
         headers = request.headers
         empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         asked = RotateIn() if empty else await body(request, RotateIn)
-        made = await webhooks.rotate(DEFAULT_TENANT, _known(webhook_id), asked.overlap_s)
+        made = await webhooks.rotate(caller_of(request), _known(webhook_id), asked.overlap_s)
         return json_reply(_with_secret(made))
 
     @routes.post(
         "/{webhook_id}/test", status_code=202, response_model=DeliveryOut, **documented(conflict=True)
     )
-    async def test(webhook_id: str) -> Response:
+    async def test(webhook_id: str, request: Request) -> Response:
         """Send an event of the type `webhook.test`; its delivery tells what came of it."""
-        made = await webhooks.test(DEFAULT_TENANT, _known(webhook_id))
+        made = await webhooks.test(caller_of(request), _known(webhook_id))
         return json_reply(_delivery_document(made), 202)
 
     @routes.get("/{webhook_id}/deliveries", response_model=DeliveryPageOut, **documented(DeliveriesQuery))
@@ -108,7 +108,7 @@ def router(webhooks: Webhooks, config: HttpConfig) -> APIRouter:
         """What was sent and what waits, the newest first, each with all its attempts."""
         query = read_query(request, DeliveriesQuery)
         found = await webhooks.deliveries(
-            DEFAULT_TENANT,
+            caller_of(request),
             _known(webhook_id),
             status=DeliveryStatus(query.status) if query.status else None,
             before=id_before(query.cursor),
@@ -122,10 +122,10 @@ def router(webhooks: Webhooks, config: HttpConfig) -> APIRouter:
         response_model=DeliveryOut,
         **documented(conflict=True),
     )
-    async def replay(webhook_id: str, delivery_id: str) -> Response:
+    async def replay(webhook_id: str, delivery_id: str, request: Request) -> Response:
         """Send it again, as the same event, whatever came of it before."""
         wanted = known_id(delivery_id, "delivery")
-        again = await webhooks.replay(DEFAULT_TENANT, _known(webhook_id), wanted)
+        again = await webhooks.replay(caller_of(request), _known(webhook_id), wanted)
         return json_reply(_delivery_document(again), 202)
 
     return routes

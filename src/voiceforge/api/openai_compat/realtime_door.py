@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from voiceforge.api.http.auth import SurfaceKeys, offered_keys
+from voiceforge.api.http.auth import SurfaceKeys, caller_of, offered_keys
 from voiceforge.api.http.sockets import (
     GOING_AWAY,
     SERVICE_RESTART,
@@ -24,6 +24,7 @@ from voiceforge.api.openai_compat.realtime_secrets import ClientSecrets
 from voiceforge.api.openai_compat.realtime_session import LOGPROBS, Dialect, Session, dialect_of
 from voiceforge.api.openai_compat.realtime_turns import ServerEvent, Turns
 from voiceforge.errors import InvalidRequest, NotFound, Overloaded, ShuttingDown, Unavailable, VoiceForgeError
+from voiceforge.services.access import Caller
 from voiceforge.services.streams import Stream, StreamRequest, Streams
 from voiceforge.speech.transcript.stream_events import (
     Closed,
@@ -69,11 +70,11 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(10)}"
 
 
-def stream_request(session: Session) -> StreamRequest:
+def stream_request(session: Session, caller: Caller) -> StreamRequest:
     model = session.transcription.model
     if model is not None and _CONVERSES.match(model):
         model = None
-    return StreamRequest(options=session.options(), audio=session.audio, model=model)
+    return StreamRequest(options=session.options(), audio=session.audio, model=model, caller=caller)
 
 
 class RealtimeDoor:
@@ -91,7 +92,7 @@ class RealtimeDoor:
         if self._streams is None:
             raise Unavailable("this process takes no live streams")
         session = self._session(socket)
-        leg = await _open_leg(self._streams, session, since=0.0)
+        leg = await _open_leg(self._streams, caller_of(socket), session, since=0.0)
         talk = _Talk(socket, self._streams, session, leg, _dialect(socket))
         try:
             await socket.accept(_PROTOCOL if _PROTOCOL in socket.subprotocols else None)
@@ -135,8 +136,8 @@ class _Leg:
         return self.since + self.received_bytes / self.bytes_per_s
 
 
-async def _open_leg(streams: Streams, session: Session, since: float) -> _Leg:
-    request = stream_request(session)
+async def _open_leg(streams: Streams, caller: Caller, session: Session, since: float) -> _Leg:
+    request = stream_request(session, caller)
     model = streams.check(request)
     return _Leg(await streams.open(request), model, since, session.bytes_per_s)
 
@@ -226,11 +227,11 @@ class _Talk:
         told = "beta" if asked.beta else dialect_of(asked.fields)
         self._dialect = self._dialect or told
         session = self._session.changed(asked.fields, told or self._dialect or "ga")
-        model = self._streams.check(stream_request(session))
+        model = self._streams.check(stream_request(session, caller_of(self._socket)))
         if (session.audio, model) == (self._session.audio, self._leg.model):
             await self._leg.stream.configure(session.options())
         else:
-            leg = await _open_leg(self._streams, session, since=self._leg.until)
+            leg = await _open_leg(self._streams, caller_of(self._socket), session, since=self._leg.until)
             self._legs.put_nowait(leg)
             before, self._leg = self._leg, leg
             await before.stream.close()

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.forms import body_schema, parse
 from voiceforge.api.http.uploads import Uploads
 from voiceforge.api.openai_compat import schemas
@@ -16,6 +17,7 @@ from voiceforge.api.openai_compat.realtime_door import new_id, stream_request
 from voiceforge.api.openai_compat.realtime_secrets import ClientSecrets
 from voiceforge.api.openai_compat.realtime_session import Dialect, Session
 from voiceforge.errors import Unavailable
+from voiceforge.services.access import Caller
 from voiceforge.services.streams import Streams
 
 _DEFAULT_S = 600
@@ -55,13 +57,13 @@ def router(streams: Streams | None, secrets: ClientSecrets, uploads: Uploads) ->
     routes = APIRouter(prefix="/v1/realtime", tags=["OpenAI"])
 
     def make(
-        fields: dict[str, Any], dialect: Dialect, expiry: ExpiresAfter | None
+        caller: Caller, fields: dict[str, Any], dialect: Dialect, expiry: ExpiresAfter | None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The session as the client reads it, and its secret."""
         if streams is None:
             raise Unavailable("this process takes no live streams")
         session = Session().changed(fields, dialect)
-        model = streams.check(stream_request(session))
+        model = streams.check(stream_request(session, caller))
         secret = secrets.make(
             session.model_dump(mode="json", exclude_defaults=True),
             (expiry or ExpiresAfter()).seconds,
@@ -76,7 +78,7 @@ def router(streams: Streams | None, secrets: ClientSecrets, uploads: Uploads) ->
     async def create_client_secret(request: Request) -> Response:
         """Make a key that a browser may hold: short-lived, and good for realtime sessions only."""
         asked = parse(ClientSecretFields, await uploads.json_object(request))
-        session, secret = make(asked.session or {}, "ga", asked.expires_after)
+        session, secret = make(caller_of(request), asked.session or {}, "ga", asked.expires_after)
         return _json({**secret, "session": session})
 
     @routes.post("/transcription_sessions", **_documented(BetaSessionFields))
@@ -85,7 +87,7 @@ def router(streams: Streams | None, secrets: ClientSecrets, uploads: Uploads) ->
         fields = await uploads.json_object(request)
         asked = parse(BetaSessionFields, fields)
         expiry = asked.client_secret.expires_at if asked.client_secret else None
-        session, secret = make(dict(fields), "beta", expiry)
+        session, secret = make(caller_of(request), dict(fields), "beta", expiry)
         return _json({**session, "client_secret": secret})
 
     return routes

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from voiceforge.api.http.answers import answered, wanted_cache_use
+from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import FILE_SCHEMA, Fields, body_schema, parse
 from voiceforge.api.http.uploads import FILE_FIELD, Upload, Uploads
@@ -25,6 +26,7 @@ from voiceforge.api.openai_compat.convert import (
 )
 from voiceforge.api.openai_compat.stream import transcript_stream
 from voiceforge.errors import InvalidRequest
+from voiceforge.services.access import Caller
 from voiceforge.services.container import Services
 from voiceforge.services.transcriptions import Rendered, TranscribeRequest
 from voiceforge.speech.transcript import Transcript
@@ -40,23 +42,24 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
     async def receive(request: Request) -> tuple[Fields, Upload]:
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise InvalidRequest("send the recording as multipart/form-data, in the field 'file'")
-        form = await uploads.form(request, on_file=refuse_unknown_model)
+        form = await uploads.form(request, on_file=partial(refuse_unknown_model, caller_of(request)))
         if form.upload is None:
             raise InvalidRequest("the form has no file; send the recording as 'file'", field=FILE_FIELD)
         return form.fields, form.upload
 
-    def refuse_unknown_model(fields: Fields) -> None:
+    def refuse_unknown_model(caller: Caller, fields: Fields) -> None:
         """Before gigabytes arrive for it. The other fields may still follow the file."""
-        services.transcriptions.check(fields.text("model"), config.defaults)
+        services.transcriptions.check(caller, fields.text("model"), config.defaults)
 
     def request_for(request: Request, wish: Wish, upload: Upload) -> TranscribeRequest:
-        model = services.transcriptions.check(wish.model, wish.options)
+        model = services.transcriptions.check(caller_of(request), wish.model, wish.options)
         # Subtitles are laid out by the times of words, though the reply names none.
         timed = services.transcriptions.timed_options(wish.options, wish.response_format)
         return TranscribeRequest(
             source=upload,
             options=replace(wish.options, words=timed),
             model=model,
+            caller=caller_of(request),
             cache=wanted_cache_use(request),
         )
 
