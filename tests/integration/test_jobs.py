@@ -248,7 +248,7 @@ async def test_tenants_do_not_see_each_other(make: Any) -> None:
         house.jobs.transcript,
     ):
         with pytest.raises(NotFound):
-            await act("b", job.id)
+            await act(trusted("b"), job.id)
     assert await house.jobs.list(trusted("b")) == []
     assert (await house.jobs.submit(asks(caller=trusted("b"), idempotency_key="k"))).created
     await house.runner.run(job.id)
