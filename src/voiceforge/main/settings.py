@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
+from voiceforge.main.settings_auth import AuthSettings
 from voiceforge.main.settings_jobs import JobSettings, RetentionSettings, UploadSettings, WebhookSettings
 from voiceforge.main.settings_outside import CacheSettings, DatabaseSettings, FetchSettings, StoreSettings
 from voiceforge.main.settings_recognition import (
@@ -79,6 +80,7 @@ class Settings(Section):
         examples=["a-long-random-text"],
         description="Key that clients must send; needed to listen beyond this machine.",
     )
+    auth: AuthSettings = AuthSettings()
     server: ServerSettings = ServerSettings()
     audio: AudioSettings = AudioSettings()
     vad: VadSettings = VadSettings()

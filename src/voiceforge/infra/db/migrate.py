@@ -83,13 +83,13 @@ class Migrations:
         from alembic.migration import MigrationContext
 
         from voiceforge.infra.db.migrations.scope import ours
-        from voiceforge.infra.db.tables import metadata
+        from voiceforge.infra.db.tables_access import users
 
         def compare(connection: Connection) -> list[str]:
             context = MigrationContext.configure(
                 connection, opts={"compare_type": True, "include_name": ours}
             )
-            return [str(difference) for difference in compare_metadata(context, metadata)]
+            return [str(difference) for difference in compare_metadata(context, users.metadata)]
 
         async with self._database.reading() as connection:
             return await connection.run_sync(compare)

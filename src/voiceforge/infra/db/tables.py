@@ -130,6 +130,10 @@ transcriptions = Table(
     Column("audio_erased_at", Double),
     Column("text_erased_at", Double),
     Column("retention", DOCUMENT),
+    # Whose it is, and the key and the door that it came by.
+    Column("user_id", ID),
+    Column("key_id", ID),
+    Column("door", String(20)),
     UniqueConstraint("tenant", "idempotency_key"),
     Index("ix_transcriptions_newest", "tenant", "id"),
     Index("ix_transcriptions_by_status", "tenant", "status", "id"),

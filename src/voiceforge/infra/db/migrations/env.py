@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from voiceforge.infra.db.tables import metadata
+from voiceforge.infra.db.tables_access import users
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=users.metadata,
     render_as_batch=True,
     transactional_ddl=True,
 )
