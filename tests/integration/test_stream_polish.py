@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,10 +15,13 @@ import httpx
 import numpy as np
 import pytest
 from pydantic import BaseModel
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.native.stream_schemas import SERVER_MESSAGES
+from voiceforge.errors import StorageFull, Unavailable
+from voiceforge.infra.db.records import Retention
 from voiceforge.services.samples import sample_recordings
 from voiceforge.speech.audio.decode import open_audio
 from voiceforge.speech.vad.silero import SileroModel
@@ -140,3 +144,176 @@ def test_a_polished_stream_is_heard_again_and_becomes_a_transcription(server, cl
     assert kept["text"]
     assert kept["filename"] == f"{messages[0]['id']}.wav"
     assert list((server.temp_dir / "streams").iterdir()) == []
+
+
+def test_the_document_is_told_of_found_and_erased_like_any_other(server, client, dial) -> None:
+    socket = dial(polish="moonshine", language="en", keep_audio_s=60, keep_text_s=120)
+    send(socket)
+    say(socket, type="close")
+    kept_as = told(socket)[-1]["transcription_id"]
+    kept = completed(client, kept_as)
+    job = server.run(server.house.jobs.show("default", kept_as)).job
+    assert job.retention == Retention(60.0, 120.0)
+    events = client.get(f"/v1/transcriptions/{kept_as}/events").text
+    assert "transcription.completed" in events
+    word = kept["text"].split()[0]
+    found = client.get("/v1/transcriptions/search", params={"q": word}).json()["data"]
+    assert [one["id"] for one in found] == [kept_as]
+    assert client.delete(f"/v1/transcriptions/{kept_as}").status_code == 204
+    assert client.get(f"/v1/transcriptions/{kept_as}").status_code == 404
+    assert server.blobs._held == {}
+
+
+def test_without_the_wish_nothing_is_kept(server, client, dial) -> None:
+    socket = dial()
+    send(socket)
+    say(socket, type="close")
+    messages = told(socket)
+    assert messages[-1]["transcription_id"] is None
+    assert not of("revision", messages)
+    assert client.get("/v1/transcriptions").json()["data"] == []
+
+
+def test_a_stream_of_which_nothing_was_heard_leaves_nothing(server, client, dial) -> None:
+    socket = dial(polish="best")
+    say(socket, type="close")
+    assert told(socket)[-1]["transcription_id"] is None
+    assert client.get("/v1/transcriptions").json()["data"] == []
+    assert list((server.temp_dir / "streams").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "names"),
+    [
+        ({"polish": "true", "retention": "none"}, "retention", ("polish", "retention")),
+        ({"keep_text_s": 5}, "keep_text_s", ("polish",)),
+        ({"polish": "whisper-large-v9"}, "model", ("whisper-large-v9",)),
+        ({"polish": "true", "keep_audio_s": -1}, "keep_audio_s", ()),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_before_the_socket_opens(dial, query, field, names) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        dial(**query)
+    error = json.loads(refused.value.response.body or b"")["error"]
+    assert refused.value.response.status_code in (404, 422)
+    assert error["field"] == field
+    for name in names:
+        assert name in error["message"]
+
+
+def test_a_client_that_was_lost_leaves_a_transcription_all_the_same(client, dial) -> None:
+    socket = dial(polish="true")
+    stream_id = told(socket, "ready")[0]["id"]
+    send(socket)
+    told(socket, "final")
+    socket.socket.close()
+    until = time.monotonic() + WAIT_S
+    while not (jobs := client.get("/v1/transcriptions").json()["data"]):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert jobs[0]["filename"] == f"{stream_id}.wav"
+    kept = completed(client, jobs[0]["id"])
+    assert 1.0 < kept["duration"] <= len(SPOKEN) / BYTES_PER_S + 0.01
+
+
+def test_a_client_that_comes_back_goes_on_in_the_same_recording(client, dial) -> None:
+    half = len(SPOKEN) // 2
+    first = dial(polish="true")
+    ready = told(first, "ready")[0]
+    send(first, SPOKEN[:half])
+    seq = told(first, "final")[-1]["seq"]
+    first.socket.close()
+    second = dial(resume=ready["resume_token"], after=seq)
+    received = told(second, "ready")[0]["received_bytes"]
+    send(second, SPOKEN[received:])
+    say(second, type="close")
+    kept = completed(client, told(second)[-1]["transcription_id"])
+    assert kept["duration"] == pytest.approx(len(SPOKEN) / BYTES_PER_S, abs=0.01)
+
+
+def test_channels_that_are_heard_apart_are_kept_apart(client, dial) -> None:
+    mono = np.frombuffer(SPOKEN, "<i2")
+    both = np.stack([mono, np.roll(mono, 8_000)], axis=1).tobytes()
+    socket = dial(polish="true", channels="split", input_channels=2)
+    send(socket, both)
+    say(socket, type="close")
+    messages = told(socket)
+    assert {revision["channel"] for revision in of("revision", messages)} == {0, 1}
+    kept = completed(client, messages[-1]["transcription_id"])
+    assert kept["channels"] == 2
+    assert {segment["channel"] for segment in kept["segments"]} == {0, 1}
+
+
+@pytest.mark.parametrize("away", [Unavailable("the store does not answer"), StorageFull("no room")])
+def test_a_store_that_is_away_keeps_nobody_waiting_and_the_document_follows(
+    server, client, dial, away
+) -> None:
+    socket = dial(polish="true")
+    send(socket)
+    server.blobs.failing = away
+    say(socket, type="close")
+    messages = told(socket)
+    assert len(of("final", messages)) == SENTENCES
+    assert [warning["code"] for warning in of("warning", messages)] == ["kept_later"]
+    promised = messages[-1]["transcription_id"]
+    assert client.get(f"/v1/transcriptions/{promised}").status_code == 404
+
+    server.blobs.failing = None
+    keep_what_was_left_behind(server)
+    assert completed(client, promised)["duration"] == pytest.approx(len(SPOKEN) / BYTES_PER_S, abs=0.01)
+    assert list((server.temp_dir / "streams").iterdir()) == []
+    keep_what_was_left_behind(server)
+    assert len(client.get("/v1/transcriptions").json()["data"]) == 1
+
+
+def test_a_database_that_is_away_is_waited_for_likewise(server, client, dial) -> None:
+    socket = dial(polish="true")
+    send(socket)
+    server.house.database.refuse("the database is away")
+    say(socket, type="close")
+    messages = told(socket)
+    server.house.database.refuse(None)
+    assert of("warning", messages)[0]["code"] == "kept_later"
+    keep_what_was_left_behind(server)
+    completed(client, messages[-1]["transcription_id"])
+
+
+def test_what_was_submitted_and_not_cleared_away_is_not_made_twice(server, client, dial) -> None:
+    """As a process leaves it that dies between the two."""
+    socket = dial(polish="true")
+    send(socket)
+    server.blobs.failing = Unavailable("the store does not answer")
+    say(socket, type="close")
+    promised = told(socket)[-1]["transcription_id"]
+    server.blobs.failing = None
+    folder = server.temp_dir / "streams"
+    left = {path.name: path.read_bytes() for path in folder.iterdir()}
+    keep_what_was_left_behind(server)
+    completed(client, promised)
+    for name, content in left.items():
+        (folder / name).write_bytes(content)
+    keep_what_was_left_behind(server)
+    assert list(folder.iterdir()) == []
+    assert [one["id"] for one in client.get("/v1/transcriptions").json()["data"]] == [promised]
+
+
+def test_a_stream_goes_on_where_nothing_can_be_written(server, client, dial) -> None:
+    folder = server.temp_dir / "streams"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.touch()
+    try:
+        socket = dial(polish="true")
+        send(socket)
+        say(socket, type="close")
+        messages = told(socket)
+    finally:
+        folder.unlink()
+    assert of("warning", messages)[0]["code"] == "not_kept"
+    assert len(of("final", messages)) == SENTENCES
+    assert messages[-1]["transcription_id"] is None
+
+
+def keep_what_was_left_behind(server: JobServer) -> None:
+    """As the chore does, some time later."""
+    server.house.clock.ahead_s += 20
+    server.run(server.keeper.keep_lost())

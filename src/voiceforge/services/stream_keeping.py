@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from voiceforge.errors import ModelNotFound, NotFound, StorageFull, Unavailable, VoiceForgeError
 from voiceforge.infra.db.ids import new_id
@@ -40,6 +41,9 @@ _LAST_REVISIONS_S = 10.0
 """For so long a stream that is over waits for them."""
 _KEEP_WITHIN_S = 20.0
 """For so long it waits until it is known to be kept."""
+_MOST_PENDING_S = 20.0
+"""Of a stream that comes faster than it is spoken, and waits for the disk then."""
+_PATIENCE_S = 10.5
 _SHORTEST_S = 0.1
 _SWEEP_EVERY_S = 15.0
 _UNTOUCHED_S = 10.0
@@ -95,7 +99,7 @@ class StreamKeeper:
         self.metrics = metrics
         self.reviser = Reviser(transcriptions.transcribe, metrics, at_once=revisers)
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="keep-stream")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def model_of(self, wish: str, live_model: str, language: str | None) -> str:
         """The id of the model that a wish means. `BEST`: what an alias of that name says, else the largest
@@ -167,11 +171,12 @@ class StreamKeeper:
         *,
         busy: Callable[[], bool],
         tell: Tell,
+        room: Callable[[], None],
     ) -> Keeping:
-        """In the loop."""
-        return Keeping(self, spool, polish, options, busy=busy, writers=self._writers, tell=tell)
+        """As `Keeping`."""
+        return Keeping(self, spool, polish, options, writers=self._writers, busy=busy, tell=tell, room=room)
 
-    def adopt(self, task: asyncio.Task[None]) -> None:
+    def adopt(self, task: asyncio.Task[Any]) -> None:
         """It goes on when its stream is gone."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -281,7 +286,8 @@ class Keeping:
     """Of one stream; belongs to the event loop, `hear` excepted.
 
     Args:
-        busy: whether finals are late now.
+        busy: whether finals are late now. tell: takes events, in the loop.
+        room: called from any thread where `has_room` may be true again.
     """
 
     def __init__(
@@ -291,9 +297,10 @@ class Keeping:
         polish: Polish,
         options: StreamOptions,
         *,
-        busy: Callable[[], bool],
         writers: ThreadPoolExecutor,
+        busy: Callable[[], bool],
         tell: Tell,
+        room: Callable[[], None],
     ) -> None:
         self.transcription_id: str | None = None
         self._keeper = keeper
@@ -301,6 +308,8 @@ class Keeping:
         self._options = options
         self._languages = {options.language}
         self._tell = tell
+        self._room = room
+        self._patience: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._ending = False
         self._hurried = asyncio.Event()
@@ -310,7 +319,7 @@ class Keeping:
             assert isinstance(spool, VoiceForgeError)
             self._loop.call_soon(self._stopped, 0.0, spool)
             return
-        self._spool.begin(writers, self._on_stopped)
+        self._spool.begin(writers, self._on_stopped, room)
         self._revisions = Revisions(
             keeper.reviser,
             Wanted(polish.model, polish.caller, busy),
@@ -323,6 +332,14 @@ class Keeping:
         """From any thread."""
         if self._spool is not None:
             self._spool.put(rows)
+
+    def has_room(self) -> bool:
+        """False: so much is not written yet that more has to wait, though not for long."""
+        if self._spool is None or self._spool.pending_s < _MOST_PENDING_S:
+            return True
+        if self._patience is None:
+            self._patience = self._loop.call_later(_PATIENCE_S, self._lose_patience)
+        return False
 
     def check(self, options: StreamOptions) -> None:
         """
@@ -363,53 +380,58 @@ class Keeping:
             self._ending = True
             self._keeper.adopt(asyncio.create_task(self._end(closed)))
 
+    def _lose_patience(self) -> None:
+        self._patience = None
+        if self._spool is not None:
+            self._spool.stop_where_stuck()
+        self._room()
+
     async def _end(self, closed: Closed | None) -> None:
-        told: list[StreamEvent] = []
-        try:
-            await self._last_revisions()
-            told = await self._keep()
-        except VoiceForgeError as error:
-            told = [_later(error)] if self.transcription_id is not None else [_not_kept(error)]
-        except Exception:
-            _log.exception("stream not kept")
-        finally:
-            if closed is not None:
-                self._tell([*told, closed])
+        await self._last_revisions()
+        keeping = asyncio.create_task(self._keep())
+        self._keeper.adopt(keeping)
+        await asyncio.wait({keeping}, timeout=_KEEP_WITHIN_S)
+        if closed is not None:
+            told = [keeping.result() if keeping.done() else _later("storing it takes long"), closed]
+            self._tell([event for event in told if event is not None])
 
     async def _last_revisions(self) -> None:
         if self._revisions is None:
             return
-        waits = {asyncio.create_task(self._revisions.all_told()), asyncio.create_task(self._hurried.wait())}
-        try:
-            await asyncio.wait(waits, timeout=_LAST_REVISIONS_S, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            self._revisions.stop()
+        if not self._hurried.is_set():
+            told = asyncio.create_task(self._revisions.all_told())
+            hurried = asyncio.create_task(self._hurried.wait())
+            await asyncio.wait(
+                {told, hurried}, timeout=_LAST_REVISIONS_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            told.cancel()
+            hurried.cancel()
+        self._revisions.stop()
 
-    async def _keep(self) -> list[StreamEvent]:
-        """What is to be told of it, beside the id.
-
-        Raises:
-            VoiceForgeError: it is not kept yet; where there is no id by then, never.
-        """
+    async def _keep(self) -> Warned | None:
+        """What is to be told of it, beside the id."""
         spool = self._spool
         if spool is None:
-            return []
-        await asyncio.to_thread(spool.finish)
-        if spool.duration_s < _SHORTEST_S:
-            await asyncio.to_thread(spool.remove)
-            return []
-        note = replace(spool.note, options=self._last_options())
-        await asyncio.to_thread(spool.renote, self._keeper.named(note))
-        self.transcription_id = spool.note.transcription_id
-        keeping = asyncio.create_task(self._keeper.keep(spool))
-        await asyncio.wait({keeping}, timeout=_KEEP_WITHIN_S)
-        if keeping.done():
-            keeping.result()
-            return []
-        self._keeper.adopt(keeping)
-        return [Warned("kept_later", "storing it takes long; its transcription follows")]
+            return None
+        note = self._keeper.named(replace(spool.note, options=self._last_options()))
+        try:
+            if spool.duration_s + spool.pending_s >= _SHORTEST_S:
+                self.transcription_id = note.transcription_id
+            await asyncio.to_thread(spool.finish)
+            if spool.duration_s < _SHORTEST_S:
+                self.transcription_id = None
+                await asyncio.to_thread(spool.remove)
+                return None
+            await asyncio.to_thread(spool.renote, note)
+            await self._keeper.keep(spool)
+        except VoiceForgeError as error:
+            await asyncio.to_thread(spool.release)
+            return _later(error.message)
+        except Exception:
+            _log.exception("stream not kept")
+            await asyncio.to_thread(spool.release)
+            return _later("something went wrong on our side")
+        return None
 
     def _last_options(self) -> TranscribeOptions:
         """For all of it: what was said in several languages is in none of them."""
@@ -423,17 +445,16 @@ class Keeping:
     def _stopped(self, at: float, error: VoiceForgeError) -> None:
         _log.warning("stream kept no further", audio_s=round(at, 1), problem=error.code)
         self._keeper.metrics.stream_kept("stopped")
-        if not self._ending:
-            self._tell([_not_kept(error, at)])
+        self._tell([_not_kept(error, at)])
 
 
-def _not_kept(error: VoiceForgeError, at: float = 0.0) -> Warned:
+def _not_kept(error: VoiceForgeError, at: float) -> Warned:
     what = "no transcription follows" if at < _SHORTEST_S else f"what was said after {at:.1f} s is not kept"
     return Warned("not_kept", f"{what}: {error.message}")
 
 
-def _later(error: VoiceForgeError) -> Warned:
-    return Warned("kept_later", f"its transcription follows once it can be stored: {error.message}")
+def _later(why: str) -> Warned:
+    return Warned("kept_later", f"its transcription follows once it can be stored: {why}")
 
 
 def _remove(paths: Sequence[Path], before: float) -> None:

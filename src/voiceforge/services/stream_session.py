@@ -350,7 +350,9 @@ class Stream:
 
     def _has_room(self) -> bool:
         heard_s = 0.0 if self._hearing is None else self._hearing.heard
-        return self._pushed_s - heard_s < self._limits.unheard_s
+        if self._pushed_s - heard_s >= self._limits.unheard_s:
+            return False
+        return self.keeping is None or self.keeping.has_room()
 
     async def _wait_for_room(self) -> None:
         while not self._has_room():

@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from voiceforge.speech.options import TranscribeOptions
 
 _WRITE_SAMPLES = SAMPLE_RATE_HZ
 """One second is written at a time: that much a killed process loses."""
-_MOST_PENDING_SAMPLES = 20 * SAMPLE_RATE_HZ
-"""So far the disk may be behind."""
+_PATIENCE_S = 10.0
+"""For so long the disk may take to write what is pending."""
 _SAMPLE_BYTES = 2
 _HEADER_BYTES = 44
 _MOST_BYTES = 0xFFFF_0000
@@ -58,6 +59,8 @@ _NOTES = TypeAdapter(SpoolNote)
 
 OnStopped = Callable[[float, VoiceForgeError], None]
 """From any thread: nothing behind so many seconds is kept, and why."""
+OnWritten = Callable[[], None]
+"""From any thread: less is pending than was."""
 
 
 class Spool:
@@ -69,11 +72,12 @@ class Spool:
         self._handle = handle
         self._threads: Executor | None = None
         self._on_stopped: OnStopped = lambda at, error: None
+        self._on_written: OnWritten = lambda: None
         self._lock = threading.Lock()
         self._disk = threading.Lock()
         self._pending: list[Rows] = []
         self._pending_samples = 0
-        self._writing = False
+        self._writing_since: float | None = None
         self._taking = False
         self._channels = 0
         self._samples = 0
@@ -160,13 +164,19 @@ class Spool:
         """Unix seconds."""
         return os.fstat(self._handle).st_mtime
 
-    def begin(self, threads: Executor, on_stopped: OnStopped) -> None:
+    @property
+    def pending_s(self) -> float:
+        """Audio that is not written yet."""
+        return self._pending_samples / SAMPLE_RATE_HZ
+
+    def begin(self, threads: Executor, on_stopped: OnStopped, on_written: OnWritten) -> None:
         """From here on it takes audio.
 
         Args:
             threads: where it is written.
         """
-        self._threads, self._on_stopped, self._taking = threads, on_stopped, True
+        self._on_stopped, self._on_written = on_stopped, on_written
+        self._threads, self._taking = threads, True
 
     def put(self, rows: Rows) -> None:
         """Some more, of as many channels as before; nobody changes it any more."""
@@ -175,14 +185,19 @@ class Spool:
                 return
             self._pending.append(rows)
             self._pending_samples += rows.shape[1]
-            late = self._pending_samples > _MOST_PENDING_SAMPLES
-            start = not self._writing and self._pending_samples >= _WRITE_SAMPLES
-            self._writing = self._writing or start
-        if late:
-            self._stop(Overloaded("the disk takes it too slowly"))
-        elif start:
+            start = self._writing_since is None and self._pending_samples >= _WRITE_SAMPLES
+            if start:
+                self._writing_since = time.monotonic()
+        if start:
             with contextlib.suppress(RuntimeError):  # closed: what is pending is written at the end
                 self._threads.submit(self._write)
+        self.stop_where_stuck()
+
+    def stop_where_stuck(self) -> None:
+        """Keep no more where the disk takes nothing."""
+        since = self._writing_since
+        if since is not None and time.monotonic() - since >= _PATIENCE_S:
+            self._stop(Overloaded("the disk takes it too slowly"))
 
     def read(self, channel: int, start: float, end: float) -> bytes:
         """s16le, 16 kHz, mono: what was put between those seconds, as far as it is kept.
@@ -271,15 +286,19 @@ class Spool:
                     pending, self._pending = self._pending, []
                     self._pending_samples = 0
                     if not pending or self._handle < 0:
-                        self._writing = False
+                        self._writing_since = None
                         return
+                    self._writing_since = time.monotonic()
                 try:
                     with disk_errors():
                         self._append(np.concatenate(pending, axis=1))
-                    continue
                 except VoiceForgeError as error:
-                    stopped = error
-            self._stop(stopped)
+                    stopped: VoiceForgeError | None = error
+                else:
+                    stopped = None
+            if stopped is not None:
+                self._stop(stopped)
+            self._on_written()
 
     def _append(self, rows: Rows) -> None:
         samples = np.clip(np.rint(rows.T * 32_768.0), -32_768, 32_767).astype("<i2", order="C")

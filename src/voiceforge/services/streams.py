@@ -327,7 +327,14 @@ class Streams:
         capabilities = ticket.capabilities
         limits = self._limits
         idle_s = limits.idle_s if request.idle_s is None else min(request.idle_s, limits.idle_s)
-        keeping = self._keeping(request, stream_id, prepared, polish)
+        loop = asyncio.get_running_loop()
+
+        def heard() -> None:
+            current = self._streams.get(stream_id)
+            if current is not None and current.wants_room:
+                loop.call_soon_threadsafe(current.make_room)
+
+        keeping = self._keeping(request, stream_id, prepared, polish, heard)
 
         def check(options: StreamOptions) -> None:
             make_stream_plan(options, capabilities, languages)
@@ -350,18 +357,12 @@ class Streams:
             on_over=self._over,
             on_forgotten=self._forgotten,
         )
-        loop = asyncio.get_running_loop()
 
         def tell(events: list[StreamEvent], failure: VoiceForgeError | None) -> None:
             loop.call_soon_threadsafe(self._told, stream_id, events, failure)
 
         def make(options: StreamOptions, channel: int) -> Recogniser:
             return make_recogniser(options, capabilities, languages, vad, channel=channel)
-
-        def heard() -> None:
-            current = self._streams.get(stream_id)
-            if current is not None and current.wants_room:
-                loop.call_soon_threadsafe(current.make_room)
 
         audio, split = request.audio, request.channels == "split"
         raw = audio if isinstance(audio, RawFormat) else None
@@ -402,7 +403,12 @@ class Streams:
         stream.told(events, failure)
 
     def _keeping(
-        self, request: StreamRequest, stream_id: str, prepared: _Prepared, polish: Polish | None
+        self,
+        request: StreamRequest,
+        stream_id: str,
+        prepared: _Prepared,
+        polish: Polish | None,
+        room: Callable[[], None],
     ) -> Keeping | None:
         if self._keeper is None or polish is None or prepared.spool is None:
             return None
@@ -413,7 +419,12 @@ class Streams:
                 stream.told(list(events), None)
 
         return self._keeper.keeping(
-            prepared.spool, polish, request.options, busy=lambda: self._lag_s() > _BUSY_LAG_S, tell=tell
+            prepared.spool,
+            polish,
+            request.options,
+            busy=lambda: self._lag_s() > _BUSY_LAG_S,
+            tell=tell,
+            room=room,
         )
 
     def _lag_s(self) -> float:
