@@ -57,9 +57,8 @@ class Reviser:
         self._working: set[asyncio.Task[None]] = set()
 
     def enlist(self, revisions: Revisions) -> None:
-        """It has something to be heard again."""
-        if revisions not in self._waiting:
-            self._waiting.append(revisions)
+        """It has something to be heard again, and is not in line yet."""
+        self._waiting.append(revisions)
         self._begin()
 
     def _begin(self) -> None:
@@ -114,6 +113,7 @@ class Revisions:
         self._ending = False
         self._over = False
         self._work: asyncio.Task[None] | None = None
+        self._listed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -162,7 +162,7 @@ class Revisions:
             self._reviser.metrics.revision_dropped()
             _log.error("utterance not heard again", problem=type(error).__name__)
         finally:
-            self._work = None
+            self._work, self._listed = None, False
             if not self._enlist():
                 self._idle.set()
 
@@ -171,7 +171,8 @@ class Revisions:
         if self._over or not any(self._ready(waiting) for waiting in self._finals.values()):
             return False
         self._idle.clear()
-        if self._work is None:
+        if not self._listed:
+            self._listed = True
             self._reviser.enlist(self)
         return True
 
