@@ -31,6 +31,9 @@ class WyomingSettings(Section):
         default=False,
         description="Speak TLS, with the certificate and the rules of `server.tls_…`.",
     )
+    announce: bool = Field(
+        default=False, description="Tell the local network by mDNS that it is here; needs the extra `mdns`."
+    )
     idle_s: float = Field(
         default=60.0, ge=1, le=86_400, description="A connection that brings nothing for so long is closed."
     )

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from voiceforge.api.wyoming_server.announcement import Announcement
 from voiceforge.api.wyoming_server.server import WyomingConfig, WyomingServer
 from voiceforge.errors import VoiceForgeError
 from voiceforge.main.early_signals import RELOAD_SIGNAL, STOP_SIGNALS, EarlySignals
@@ -39,11 +40,14 @@ class WyomingPort:
         self._tls = tls if wishes.tls else None
         self._config = WyomingConfig(version=version, allow=wishes.networks, idle_s=wishes.idle_s)
         self._listener = listener
+        self._announcement = Announcement(*listener.getsockname()[:2]) if wishes.announce else None
         self._server: WyomingServer | None = None
 
     async def open(self, services: Services) -> None:
         self._server = WyomingServer(live_streams(services), services.models, self._config)
         await self._server.start(self._listener, None if self._tls is None else self._tls.context)
+        if self._announcement is not None:
+            await self._announcement.start()
 
     async def accept(self, context: ssl.SSLContext) -> None:
         """Another certificate, from now on."""
@@ -51,6 +55,8 @@ class WyomingPort:
             await self._server.accept(context)
 
     async def close(self, grace_s: float) -> None:
+        if self._announcement is not None:
+            await self._announcement.stop()
         if self._server is not None:
             await self._server.stop(grace_s)
 
