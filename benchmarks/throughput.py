@@ -1,17 +1,19 @@
 """What many clients get out of one machine, against the bare engine in a loop, side by side in one run.
 
-Two engines, each with its own reference:
+Two engines, each with references of its own:
 
   whisper   Whisper tiny.en with made-up weights (synthetic_whisper.py), int8, beam 5. Reference:
             faster-whisper's WhisperModel.transcribe on the file, one call after another, on all cores.
             With --peer-env also wyoming-faster-whisper on the same model, driven by the `wyoming` library.
-  embedded  the embedded model. Reference: the engine alone on windows that have been cut before, one at a
-            time on every core: no file is read, no speech is looked for, nothing is queued. Beside it, what
-            reading, looking for speech and laying out text add: all of it in one process, nothing batched.
+  embedded  the embedded model. References, both on windows that have been cut before, one at a time on every
+            core, so that no file is read, no speech is looked for, nothing is queued: the model's own .ort
+            files driven by onnxruntime (ort_files.py), and our engine. Beside them, what reading, looking
+            for speech and laying out text add: all of it in one process, nothing batched.
 
-All are loaded once and take turns, a reference turn before and after each of ours; figures are medians over
-the rounds. Loaded but idle, none uses CPU, so they do not disturb each other. Clients are a process of their
-own on the same machine, so what they take is counted against the server. No answer comes from a cache.
+All are loaded once and take turns, a turn of each reference before and after each of ours; figures are
+medians over the rounds. Loaded but idle, none uses CPU, so they do not disturb each other. Clients are a
+process of their own on the same machine, so what they take is counted against the server. No answer comes
+from a cache.
 """
 
 from __future__ import annotations
@@ -26,14 +28,16 @@ import tempfile
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from figures import Bound, Report, Row, median, parser, row, significant
+from numpy.typing import NDArray
 from peer_wyoming import peer
 from processes import environment, serving
 from recordings import write_recording
@@ -46,6 +50,8 @@ from voiceforge.speech.engines.base import Engine
 
 _ENGINES = ("whisper", "embedded")
 _OURS = "ours"
+_WHISPER_LOOP = "faster-whisper's loop"
+_EMBEDDED_LOOPS = {"the .ort files' loop": "files", "our engine's loop": "engine"}
 _BEAM = 5
 _PEER_CLIENTS = (1, 16)
 _MEMORY_EVERY_S = 0.5
@@ -77,20 +83,17 @@ TakeTurn = Callable[[int, int], Turn]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A turn, and the mean of the reference's speeds (audio seconds per second and per CPU-second) in its
-    turns before and after."""
+    """A turn, and the references' turns before and after it, by name."""
 
     turn: Turn
-    loop_speed: float
-    loop_speed_per_cpu: float
+    around: Mapping[str, tuple[Turn, Turn]]
 
-    @property
-    def of_the_loop(self) -> float:
-        return self.turn.speed / self.loop_speed
+    def of(self, reference: str) -> float:
+        return self.turn.speed / statistics.fmean(turn.speed for turn in self.around[reference])
 
-    @property
-    def of_the_loop_per_cpu(self) -> float:
-        return self.turn.speed_per_cpu / self.loop_speed_per_cpu
+    def of_per_cpu(self, reference: str) -> float:
+        around = self.around[reference]
+        return self.turn.speed_per_cpu / statistics.fmean(turn.speed_per_cpu for turn in around)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,9 @@ class Contestant:
 
 @dataclass(slots=True)
 class Found:
-    """loops: the reference's turns. taken: by contestant and number of clients. memory: by contestant."""
+    """loops: the turns of each reference. taken: by contestant and clients. memory: by contestant."""
 
-    loops: list[Turn]
+    loops: dict[str, list[Turn]]
     taken: dict[str, dict[int, list[Taken]]]
     memory: dict[str, list[TreeSample]]
 
@@ -172,7 +175,7 @@ def _whisper(args: Namespace, report: Report, folder: Path) -> None:
             )
             turn = stack.enter_context(_told_turns(other.client, seconds, other.pid))
             contestants.append(Contestant("wyoming-faster-whisper", turn, _PEER_CLIENTS, other.pid))
-        found = _compare(args, loop, contestants)
+        found = _compare(args, {_WHISPER_LOOP: loop}, contestants)
     title = f"whisper_ct2 ({args.size}, made up)"
     report.rows += _rows(title, found, goal=lambda clients: 1.25 if clients == 16 else 1.0)
     report.details["whisper"] = {"threads": threads, "beam": _BEAM, "tokens": args.tokens} | _told(found)
@@ -182,44 +185,50 @@ def _embedded(args: Namespace, report: Report, folder: Path) -> None:
     recording = write_recording(folder, args.speech, args.seconds)
     file = str(recording.path)
     with ExitStack() as stack:
-        loop = _program(stack, recording.seconds, "--run-loop", "embedded", "--file", file)
+        loops = {
+            name: _program(stack, recording.seconds, "--run-loop", loop, "--file", file)
+            for name, loop in _EMBEDDED_LOOPS.items()
+        }
         path = _program(stack, recording.seconds, "--run-loop", "path", "--file", file)
         contestants = [
             _ours(args, stack, folder / "embedded", {}, recording.path),
             Contestant("from file to text in one process, window by window on every core", path, [1]),
         ]
-        found = _compare(args, loop, contestants)
+        found = _compare(args, loops, contestants)
     title = f"the embedded engine, recordings of {recording.seconds:.0f} s"
     report.rows += _rows(title, found, goal=lambda clients: {1: 0.95, 16: 1.15}.get(clients))
     report.details["embedded"] = {"audio_s": recording.seconds} | _told(found)
 
 
-def _compare(args: Namespace, loop: TakeTurn, contestants: Sequence[Contestant]) -> Found:
-    for warm_up in (loop, *(one.turn for one in contestants)):
+def _compare(args: Namespace, loops: Mapping[str, TakeTurn], contestants: Sequence[Contestant]) -> Found:
+    for warm_up in (*loops.values(), *(one.turn for one in contestants)):
         warm_up(2, 4)
-    found = Found([], {one.name: {clients: [] for clients in one.clients} for one in contestants}, {})
+    found = Found(
+        {name: [] for name in loops},
+        {one.name: {clients: [] for clients in one.clients} for one in contestants},
+        {},
+    )
     with ExitStack() as stack:
         for one in contestants:
             if one.pid is not None:
                 found.memory[one.name] = stack.enter_context(watched(one.pid, _MEMORY_EVERY_S)).samples
         for number in range(args.rounds):
-            found.loops.append(loop(1, args.calls))
+            _take_loops(found, loops, args.calls)
             for one, clients in _order(contestants):
-                before = found.loops[-1]
+                before = {name: turns[-1] for name, turns in found.loops.items()}
                 turn = one.turn(clients, max(args.at_least, clients * args.per_client))
-                after = loop(1, args.calls)
-                found.loops.append(after)
-                taken = Taken(
-                    turn,
-                    statistics.fmean((before.speed, after.speed)),
-                    statistics.fmean((before.speed_per_cpu, after.speed_per_cpu)),
-                )
+                _take_loops(found, loops, args.calls)
+                taken = Taken(turn, {name: (before[name], found.loops[name][-1]) for name in loops})
                 found.taken[one.name][clients].append(taken)
-                told = (
-                    f"{one.name}, {_who(clients)}: {turn.speed:.1f} s/s, {taken.of_the_loop:.2f} of the loop"
-                )
+                ratios = ", ".join(f"{taken.of(name):.2f} of {name}" for name in loops)
+                told = f"{one.name}, {_who(clients)}: {turn.speed:.1f} s/s, {ratios}"
                 print(f"round {number + 1}/{args.rounds}, {told}", file=sys.stderr)
     return found
+
+
+def _take_loops(found: Found, loops: Mapping[str, TakeTurn], calls: int) -> None:
+    for name, loop in loops.items():
+        found.loops[name].append(loop(1, calls))
 
 
 def _order(contestants: Sequence[Contestant]) -> list[tuple[Contestant, int]]:
@@ -311,7 +320,7 @@ def _whisper_loop(args: Namespace) -> Callable[[int], list[float]]:
     return run
 
 
-def _embedded_loop(args: Namespace) -> Callable[[int], list[float]]:
+def _engine_loop(args: Namespace) -> Callable[[int], list[float]]:
     from in_process import windows_of
     from recordings import samples_of
 
@@ -319,7 +328,24 @@ def _embedded_loop(args: Namespace) -> Callable[[int], list[float]]:
 
     engine, cores = _embedded_engine()
     windows = windows_of(samples_of(args.file), engine.capabilities.best_window_s)
+    return _on_every_core(lambda window: engine.decode([window], DecodeOptions()), windows, cores)
 
+
+def _files_loop(args: Namespace) -> Callable[[int], list[float]]:
+    from in_process import embedded_model_folder, windows_of
+    from ort_files import OrtFiles
+    from recordings import samples_of
+
+    engine, cores = _embedded_engine()
+    windows = windows_of(samples_of(args.file), engine.capabilities.best_window_s)
+    engine.close()
+    files = OrtFiles(embedded_model_folder())
+    return _on_every_core(lambda window: files.texts([window]), windows, cores)
+
+
+def _on_every_core(
+    decode: Callable[[NDArray[np.float32]], object], windows: Sequence[NDArray[np.float32]], cores: int
+) -> Callable[[int], list[float]]:
     def run(count: int) -> list[float]:
         began = time.perf_counter()
         left = [(number, window) for number in range(count) for window in windows][::-1]
@@ -331,7 +357,7 @@ def _embedded_loop(args: Namespace) -> Callable[[int], list[float]]:
                     number, window = left.pop()
                 except IndexError:
                     return
-                engine.decode([window], DecodeOptions())
+                decode(window)
                 ends[number] = max(ends[number], time.perf_counter() - began)
 
         threads = [threading.Thread(target=one_core) for _ in range(cores)]
@@ -389,35 +415,37 @@ def _embedded_engine() -> tuple[Engine, int]:
     return MoonshineOrt(embedded_model_folder(), model, parallel_decodes=cores), cores
 
 
-_LOOPS = {"whisper": _whisper_loop, "embedded": _embedded_loop, "path": _path_loop}
+_LOOPS = {"whisper": _whisper_loop, "engine": _engine_loop, "files": _files_loop, "path": _path_loop}
 
 
 # -- the table
 
 
 def _rows(title: str, found: Found, goal: Callable[[int], float | None]) -> list[Row]:
-    loop = f"{significant(median([turn.speed for turn in found.loops]))} audio s/s"
     rows: list[Row] = []
-    for clients, taken in found.taken[_OURS].items():
-        least = goal(clients)
-        rows.append(
-            row(
-                f"{title}: throughput against the loop, {_who(clients)}"
-                if not rows
-                else f"… {_who(clients)}",
-                median([one.of_the_loop for one in taken]),
-                reference=loop,
-                bound=Bound(least, "at least") if least else None,
+    for name, turns in found.loops.items():
+        speed = f"{significant(median([turn.speed for turn in turns]))} audio s/s"
+        per_cpu = f"{significant(median([turn.speed_per_cpu for turn in turns]))} audio s/CPU s"
+        for clients, taken in found.taken[_OURS].items():
+            least = goal(clients)
+            rows.append(
+                row(
+                    f"{'…' if rows else f'{title}:'} throughput against {name}, {_who(clients)}",
+                    median([one.of(name) for one in taken]),
+                    reference=speed,
+                    bound=Bound(least, "at least") if least else None,
+                )
             )
-        )
-        rows.append(row(f"… {_who(clients)}, per CPU-second", median([t.of_the_loop_per_cpu for t in taken])))
-        failures = sum(one.turn.failures for one in taken)
-        if failures:
+            ratio = median([one.of_per_cpu(name) for one in taken])
+            rows.append(row(f"… {_who(clients)}, per CPU-second", ratio, reference=per_cpu))
+    for clients, taken in found.taken[_OURS].items():
+        if failures := sum(one.turn.failures for one in taken):
             rows.append(row(f"… {_who(clients)}, requests that failed", failures, bound=Bound(0, "at most")))
+    last = list(found.loops)[-1]
     for name, by_clients in found.taken.items():
         if name != _OURS:
             rows += [
-                row(f"… {name}, {_who(clients)}", median([one.of_the_loop for one in taken]))
+                row(f"… {name}, {_who(clients)}, against {last}", median([one.of(last) for one in taken]))
                 for clients, taken in by_clients.items()
             ]
     others = [f"{name} {_peak_mb(found, name):.0f} MB" for name in found.memory if name != _OURS]
@@ -437,8 +465,13 @@ def _peak_mb(found: Found, name: str) -> float:
 
 def _told(found: Found) -> dict[str, Any]:
     return {
-        "loop_audio_s_per_s": [turn.speed for turn in found.loops],
-        "loop_audio_s_per_cpu_s": [turn.speed_per_cpu for turn in found.loops],
+        "references": {
+            name: {
+                "audio_s_per_s": [turn.speed for turn in turns],
+                "audio_s_per_cpu_s": [turn.speed_per_cpu for turn in turns],
+            }
+            for name, turns in found.loops.items()
+        },
         "contestants": {
             name: {
                 _who(clients): [_taken_told(one) for one in taken] for clients, taken in by_clients.items()
@@ -461,8 +494,8 @@ def _taken_told(taken: Taken) -> dict[str, Any]:
     return {
         **{key: value for key, value in asdict(turn).items() if key != "latencies_s"},
         "audio_s_per_s": turn.speed,
-        "of_the_loop": taken.of_the_loop,
-        "of_the_loop_per_cpu": taken.of_the_loop_per_cpu,
+        "of": {name: taken.of(name) for name in taken.around},
+        "of_per_cpu": {name: taken.of_per_cpu(name) for name in taken.around},
         "latency_p50_s": median(turn.latencies_s) if turn.latencies_s else None,
     }
 
