@@ -217,6 +217,27 @@ async def test_accept_without_anything_we_have_lists_what_there_is(client, scrip
     assert scripted.requests == []
 
 
+async def test_what_was_asked_before_does_not_answer_for_another_wish(client, scripted):
+    """Each differs from its neighbours in one thing only; all come twice."""
+    asked = [
+        ({}, "*/*", "application/json", "transcribe", False),
+        ({}, "text/vtt", "text/vtt", "transcribe", False),
+        ({"words": "true"}, "*/*", "application/json", "transcribe", True),
+        ({"words": "false"}, "*/*", "application/json", "transcribe", False),
+        ({"task": "translate"}, "*/*", "application/json", "translate", False),
+        ({"format": "txt"}, "*/*", "text/plain", "transcribe", False),
+    ]
+    for query, accept, media_type, task, words in asked * 2:
+        reply = await client.post(PATH, params=query, content=b"x", headers={"Accept": accept})
+        assert reply.headers["content-type"].split(";")[0] == media_type
+        options = scripted.requests[-1].options
+        assert (options.task, options.words) == (task, words)
+    for _ in range(2):
+        reply = await client.post(f"{PATH}?task=sing", content=b"x")
+        assert reply.json()["error"]["field"] == "task"
+    assert len(scripted.requests) == 2 * len(asked)
+
+
 async def test_the_servers_defaults_hold_where_nothing_is_said(make_app, scripted):
     defaults = TranscribeOptions(
         normalize_peak=False, limits=AudioLimits(0.2, 60.0), vad=VadOptions(threshold=0.7)

@@ -4,7 +4,7 @@ is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from voiceforge.services.uploads import Uploads as UploadsInPieces
 
 RAW_TYPES = ("audio/*", "video/*", "application/octet-stream", "application/ogg")
+_REMEMBERED_OPTIONS = frozenset({"model", "format", "language", "task", "words", "channels"})
+"""Nothing personal, and few values."""
+_MOST_REMEMBERED = 256
+_LONGEST_REMEMBERED = 500
+
 BODY_TYPES = ("multipart/form-data", "application/json", *RAW_TYPES)
 
 
@@ -47,6 +52,15 @@ class Intake:
     format: str
     words: bool
     job: JobRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a request asks for, whoever sent it."""
+
+    given: Options
+    options: TranscribeOptions
+    format: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +88,7 @@ class Reception:
         self._transcriptions = transcriptions
         self._config = config
         self._uploads = Uploads(config.max_upload_bytes, config.upload_idle_s)
+        self._asked: dict[Hashable, _Asked] = {}
 
     async def receive(self, request: Request, held: AsyncExitStack) -> Intake:
         """Read the whole request.
@@ -147,14 +162,33 @@ class Reception:
 
     def _wish(self, request: Request, values: Mapping[str, Any]) -> _Wish:
         """Everything about the options that can be known without the recording."""
+        asked = self._understood(values, request.headers.get("accept"))
+        model = self._transcriptions.check(caller_of(request), asked.given.model, asked.options)
+        return _Wish(asked.given, asked.options, asked.format, model)
+
+    def _understood(self, values: Mapping[str, Any], accept: str | None) -> _Asked:
+        """Most requests ask for the same, and to check it takes as long as to find an earlier result."""
+        plain = values.keys() <= _REMEMBERED_OPTIONS and all(type(value) is str for value in values.values())
+        if not plain:
+            return self._understand(values, accept)
+        key = (accept, *values.items())
+        found = self._asked.get(key)
+        if found is None:
+            found = self._understand(values, accept)
+            if len(repr(key)) <= _LONGEST_REMEMBERED:
+                self._asked[key] = found
+                if len(self._asked) > _MOST_REMEMBERED:
+                    del self._asked[next(iter(self._asked))]
+        return found
+
+    def _understand(self, values: Mapping[str, Any], accept: str | None) -> _Asked:
         given = parse(Options, values)
         if given.mode == "async":
             check_job_options(given)
         else:
             refuse_job_options(given)
         # The answer that takes a job is JSON, whatever the result is to be fetched as.
-        accept = None if given.mode == "async" else request.headers.get("accept")
-        output = wanted_format(given.format, accept)
+        output = wanted_format(given.format, None if given.mode == "async" else accept)
         formats = self._transcriptions.formats()
         if output not in formats:
             raise UnsupportedOption(
@@ -163,10 +197,9 @@ class Reception:
                 choices=formats,
             )
         options = transcribe_options(given, self._config.defaults)
-        model = self._transcriptions.check(caller_of(request), given.model, options)
         if self._transcriptions.timed_options(options, output) and not options.words:
             options = replace(options, words=True)
-        return _Wish(given, options, output, model)
+        return _Asked(given, options, output)
 
     def _intake(
         self, request: Request, wish: _Wish, upload: Upload | None, filename: str | None = None
