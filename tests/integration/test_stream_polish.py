@@ -22,6 +22,7 @@ from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.native.stream_schemas import SERVER_MESSAGES
 from voiceforge.errors import StorageFull, Unavailable
 from voiceforge.infra.db.records import Retention
+from voiceforge.services.access import OWNER
 from voiceforge.services.samples import sample_recordings
 from voiceforge.speech.audio.decode import open_audio
 from voiceforge.speech.vad.silero import SileroModel
@@ -152,7 +153,7 @@ def test_the_document_is_told_of_found_and_erased_like_any_other(server, client,
     say(socket, type="close")
     kept_as = told(socket)[-1]["transcription_id"]
     kept = completed(client, kept_as)
-    job = server.run(server.house.jobs.show("default", kept_as)).job
+    job = server.run(server.house.jobs.show(OWNER, kept_as)).job
     assert job.retention == Retention(60.0, 120.0)
     events = client.get(f"/v1/transcriptions/{kept_as}/events").text
     assert "transcription.completed" in events

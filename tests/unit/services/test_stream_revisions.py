@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from voiceforge.errors import Overloaded, VoiceForgeError
+from voiceforge.services.access import trusted
 from voiceforge.services.recordings import AudioBytes
 from voiceforge.services.stream_revisions import Reviser, Revisions, Wanted
 from voiceforge.services.transcriptions import TranscribeRequest
@@ -19,6 +20,7 @@ from voiceforge.speech.transcript.types import Coverage, ModelRef, Segment, Tran
 from voiceforge.telemetry.metrics import Metrics
 
 WAIT_S = 10
+ME = trusted("me")
 
 
 def final(
@@ -48,7 +50,7 @@ class House:
     def revisions(self) -> Revisions:
         return Revisions(
             self.reviser,
-            Wanted("better", "me", lambda: self.late),
+            Wanted("better", ME, lambda: self.late),
             options=lambda: TranscribeOptions(language="en", channels="split"),
             read=self.audio,
             tell=self.told.extend,  # type: ignore[arg-type]
@@ -85,7 +87,7 @@ async def test_a_final_is_heard_again_at_once_as_the_least_urgent_work_there_is(
     (request,) = house.asked
     assert isinstance(request.source, AudioBytes)
     assert request.priority is Priority.BULK
-    assert (request.model, request.tenant, request.options.channels) == ("better", "me", "mix")
+    assert (request.model, request.caller, request.options.channels) == ("better", ME, "mix")
     assert house.read == [(1, pytest.approx(9.8), pytest.approx(12.2))]
     (revision,) = house.told
     assert (revision.channel, revision.first, revision.last, revision.text) == (1, 3, 3, "exactly")
