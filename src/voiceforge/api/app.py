@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from voiceforge.api.deepgram_compat import routes as deepgram
@@ -15,14 +16,18 @@ from voiceforge.api.deepgram_compat.errors import PATH as LISTEN_PATH
 from voiceforge.api.deepgram_compat.errors import DeepgramErrors
 from voiceforge.api.deepgram_compat.frame import ListenFrame
 from voiceforge.api.deepgram_compat.live import LiveDoor, keys_in_subprotocols
-from voiceforge.api.http.auth import ApiKey, SurfaceKeys
+from voiceforge.api.http.auth import OPEN_PATHS, ApiKey, SurfaceKeys
+from voiceforge.api.http.bodies import BodyLimits
+from voiceforge.api.http.callers import CallerRules, CheckCallers
 from voiceforge.api.http.config import HttpConfig
-from voiceforge.api.http.docs import install_docs
+from voiceforge.api.http.docs import ASSETS, install_docs
 from voiceforge.api.http.doors import AppWithDoors
 from voiceforge.api.http.early_reply import EarlyReply
 from voiceforge.api.http.errors import ErrorBoundary, ErrorReplies, install_handlers
 from voiceforge.api.http.observe import Observe
+from voiceforge.api.http.proxies import believing
 from voiceforge.api.http.request_id import RequestIds
+from voiceforge.api.http.response_headers import ResponseHeaders
 from voiceforge.api.http.sockets import open_socket
 from voiceforge.api.http.temp_files import TempFiles
 from voiceforge.api.http.uploads import Uploads
@@ -42,6 +47,8 @@ from voiceforge.api.openai_compat.realtime_secrets import ClientSecrets
 from voiceforge.services.container import Services
 from voiceforge.speech.options import StreamOptions
 
+_CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
 
 def create_app(services: Services, config: HttpConfig) -> FastAPI:
     deepgram_errors = [DeepgramErrors()] if config.features.deepgram_api else []
@@ -49,6 +56,12 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     listening = SurfaceKeys(covers=DeepgramErrors().covers, in_subprotocols=keys_in_subprotocols)
     secrets = ClientSecrets(config.api_key, time.time)
     keys = (listening, realtime.surface_keys(secrets))
+    callers = CallerRules(
+        hosts=config.allowed_hosts,
+        addresses=config.any_address,
+        origins=config.cors_origins,
+        open=config.api_key is None,
+    )
 
     def around(app: ASGIApp) -> ASGIApp:
         """The last one is the outermost."""
@@ -57,9 +70,22 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         app = ListenFrame(app)
         app = TusFrame(app, path=tus.PATH)
         app = TempFiles(app, folder=config.temp_dir)
-        app = EarlyReply(app)
+        if config.cors_origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=config.cors_origins,
+                allow_methods=_CORS_METHODS,
+                allow_headers=["*"],
+                expose_headers=["*"],
+            )
+        app = CheckCallers(app, callers, replies, exempt=OPEN_PATHS)
+        app = EarlyReply(app, BodyLimits(config.max_body_bytes, config.upload_idle_s))
+        app = ResponseHeaders(app, public=ASSETS)
         app = Observe(app, metrics=services.metrics, replies=replies)
-        return RequestIds(app)
+        app = RequestIds(app)
+        if config.trusted_proxies:
+            return believing(config.trusted_proxies, app)
+        return app
 
     app = AppWithDoors(
         around,

@@ -13,6 +13,7 @@ from voiceforge.api.http.asgi import STARTED
 from voiceforge.api.http.early_reply import EarlyReply
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.request_id import RequestIds
+from voiceforge.api.http.response_headers import ResponseHeaders
 from voiceforge.errors import ShuttingDown
 
 _RETRY_AFTER_S = 5.0
@@ -24,8 +25,8 @@ class DrainGate:
     def __init__(self, app: ASGIApp, replies: ErrorReplies) -> None:
         self._app = app
         self._replies = replies
-        self._late = RequestIds(EarlyReply(self._refuse))
-        self._cut_off = RequestIds(self._refuse)
+        self._late = RequestIds(ResponseHeaders(EarlyReply(self._refuse)))
+        self._cut_off = RequestIds(ResponseHeaders(self._refuse))
         self._requests: set[asyncio.Task[object]] = set()
         self._empty = asyncio.Event()
         self._empty.set()

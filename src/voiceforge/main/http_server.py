@@ -46,6 +46,7 @@ _CLOSING_S = 2
 _AT_ONCE_S = 0.3
 _SWEEP_EVERY_S = 30.0
 _HANDSHAKE_S = 10.0
+_LOCAL = ("localhost", "*.localhost")
 _TELL_FULL_EVERY_S = 10.0
 # For so long may a thread compute before another gets its turn. Python's own 5 ms are what the event loop
 # would wait, again and again, when many uploads arrive at once.
@@ -55,12 +56,14 @@ _log = Logger(__name__)
 
 
 def http_config(settings: Settings, version: str) -> HttpConfig:
-    features = settings.features
+    features, server = settings.features, settings.server
+    # Without a key, a web page whose name was pointed at this machine would be as good as its owner.
+    local = settings.api_key is None and not (server.insecure or server.allowed_hosts)
     return HttpConfig(
         temp_dir=temp_dir(settings),
         version=version,
         api_key=settings.api_key.get_secret_value() if settings.api_key is not None else None,
-        max_upload_bytes=int(settings.server.max_upload_bytes),
+        max_upload_bytes=int(server.max_upload_bytes),
         defaults=transcribe_defaults(settings),
         unkept_upload_bytes=int(settings.retention.memory_bytes),
         unkept_text_s=settings.retention.fetch_s,
@@ -68,6 +71,12 @@ def http_config(settings: Settings, version: str) -> HttpConfig:
             features.openai_api, features.deepgram_api, features.url_input, features.metrics
         ),
         stream_resume_s=settings.streams.grace_s,
+        upload_idle_s=server.body_timeout_s,
+        max_body_bytes=int(server.max_body_bytes),
+        allowed_hosts=server.allowed_hosts or (_LOCAL if local else None),
+        any_address=local,
+        cors_origins=server.cors_origins,
+        trusted_proxies=server.trusted_proxies,
     )
 
 

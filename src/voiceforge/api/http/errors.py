@@ -121,6 +121,8 @@ def install_handlers(app: FastAPI, replies: ErrorReplies) -> None:
     async def frameworks(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         path = request.url.path
+        if isinstance(error.__cause__, VoiceForgeError) and error.status_code == 400:
+            return replies.reply(request.scope, error.__cause__)  # met while it read the body
         if error.status_code == 404:
             return replies.reply(request.scope, NotFound(f"there is nothing at {path}"))
         if error.status_code == 405:

@@ -53,7 +53,7 @@ class EventStream(Response):
         ping_interval_s: float,
     ) -> None:
         # No-buffering is for nginx, which would otherwise hold events back until its buffer is full.
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(headers={"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
         self._last_words = last_words

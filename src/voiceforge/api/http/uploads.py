@@ -17,6 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from voiceforge.api.http.bodies import read_as_upload
 from voiceforge.api.http.forms import Fields
 from voiceforge.api.http.spool import (
     FILE_FIELD,
@@ -27,16 +28,17 @@ from voiceforge.api.http.spool import (
     upload_too_large,
 )
 from voiceforge.api.http.temp_files import RequestFiles, files_of
-from voiceforge.errors import EmptyAudio, InvalidRequest, UploadTooLarge
+from voiceforge.errors import EmptyAudio, InvalidRequest
 
 __all__ = ["FILE_FIELD", "Form", "FormFile", "OnFile", "Upload", "Uploads"]
 
 # Of several recordings in one form, only smaller ones stay in memory.
 _SMALL_OF_MANY_BYTES = 64 * 1024
 _IDLE_SLACK = 0.1  # so much longer may an idle upload live; to set the timer for every piece costs more
+# Speech in the narrowest codecs comes faster; who sends a byte now and then only holds a connection.
+_SLOWEST_BYTES_PER_S = 250
 _MAX_PARTS = 300
 _LONGEST_FILE_NAME = 255
-_MAX_JSON_BYTES = 1024 * 1024
 # OpenAI's `known_speaker_references[]` are recordings inside text fields: four of 10 s as base64 fit.
 _MAX_TEXT_BYTES = 16 * 1024 * 1024
 _FORM_OVERHEAD_BYTES = _MAX_TEXT_BYTES + 1024 * 1024
@@ -140,13 +142,8 @@ class Uploads:
 
     async def json_object(self, request: Request) -> dict[str, object]:
         body = bytearray()
-
-        def take(piece: bytes) -> None:
-            body.extend(piece)
-            if len(body) > _MAX_JSON_BYTES:
-                raise UploadTooLarge(f"the JSON body is larger than {_MAX_JSON_BYTES:,} bytes")
-
-        await self._read(request, take)
+        async for piece in request.stream():
+            body += piece
         try:
             value = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -164,29 +161,38 @@ class Uploads:
         """Hand the body on, piece by piece.
 
         Raises:
-            InvalidRequest: nothing came for too long.
+            InvalidRequest: nothing came for too long, or as good as nothing.
             ClientDisconnect
         """
+        read_as_upload(request.scope, watched=True)
         clock = asyncio.get_running_loop().time
         patience_s = self._idle_s * (1 + _IDLE_SLACK)
         try:
             async with asyncio.timeout(patience_s) as idle:
-                set_at = clock()
+                began = set_at = clock()
+                received = 0
                 while True:
                     message = await request.receive()
                     if message["type"] == "http.disconnect":
                         raise ClientDisconnect
-                    if (piece := message.get("body", b"")) and (writing := take(piece)) is not None:
+                    piece = message.get("body", b"")
+                    received += len(piece)
+                    if piece and (writing := take(piece)) is not None:
                         idle.reschedule(None)  # a slow disk is not the client's fault
+                        writes_at = clock()
                         await writing
+                        began += clock() - writes_at
                         set_at = 0.0
                     if not message.get("more_body", False):
                         return
                     if (now := clock()) - set_at > self._idle_s * _IDLE_SLACK:
-                        idle.reschedule(now + patience_s)
+                        idle.reschedule(min(now, began + received / _SLOWEST_BYTES_PER_S) + patience_s)
                         set_at = now
         except TimeoutError:
-            raise InvalidRequest(f"the upload brought nothing for {self._idle_s:g} s") from None
+            raise InvalidRequest(
+                f"the upload brought nothing for {self._idle_s:g} s, or less than "
+                f"{_SLOWEST_BYTES_PER_S} bytes a second"
+            ) from None
 
 
 class _FormReader:

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from voiceforge.api.http.auth import caller_of
+from voiceforge.api.http.bodies import read_as_upload
 from voiceforge.api.native import schemas
 from voiceforge.api.native.tus_headers import (
     BODY_TYPE,
@@ -117,6 +118,7 @@ def _check_version(request: Request) -> None:
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    read_as_upload(request.scope, watched=False)
     async for piece in request.stream():
         if piece:
             yield piece
