@@ -26,7 +26,7 @@ from voiceforge.speech.pipeline.listen import Ended, Heard, ListenEvent, ListenO
 from voiceforge.speech.vad.silero import SileroModel
 
 _FIRST_CPU_S, _LATER_CPU_S = 0.02, 0.1
-"""Work for an answer with windows: about 10 and 50 s of audio. Most clips are over with the first."""
+"""Work for an answer with windows: about 25 and 125 s of audio. Most clips are over with the first."""
 _LONGEST_S = 0.25
 """For an answer without."""
 
