@@ -76,19 +76,23 @@ def completed(url: str) -> list[dict[str, Any]]:
         time.sleep(0.2)
 
 
-def test_what_was_said_stands_in_revisions_and_in_what_the_command_line_shows(
-    start: Start, voiceforge: Callable[..., Any], opened: ExitStack, spoken: bytes
+def test_the_command_line_has_a_recording_polished_and_shows_what_was_kept(
+    start: Start, voiceforge: Callable[..., Any], clips: dict[str, Path]
 ) -> None:
     _, url = serve(start)
-    socket = talk(opened, url, spoken)
-    socket.send('{"type": "close"}')
-    messages = told(socket, "closed")
+    here = {"VOICEFORGE_SERVER": url}
+    done = voiceforge("stream", clips["beckett"], "--polish", "--json", settings=here)
+    assert done.returncode == 0, done.stderr
+    messages = [json.loads(line) for line in done.stdout.splitlines()]
     revised = " ".join(one["text"] for one in messages if one["type"] == "revision").lower()
     assert all(word in revised for word in SAID)
     (kept,) = completed(url)
     assert kept["id"] == messages[-1]["transcription_id"]
-    shown = voiceforge("jobs", "show", kept["id"], settings={"VOICEFORGE_SERVER": url})
+    shown = voiceforge("jobs", "show", kept["id"], settings=here)
     assert all(word in shown.stdout.lower() for word in SAID)
+
+    done = voiceforge("stream", clips["beckett"], "--polish", settings=here)
+    assert "Kept: voiceforge jobs show tr_" in done.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

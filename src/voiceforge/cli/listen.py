@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from voiceforge.cli.common_options import KEY_VARIABLE, RawFormatType, can_be_quiet, reads_settings
-from voiceforge.cli.live_options import says_how
+from voiceforge.cli.live_options import polishes, says_how
 from voiceforge.cli.ports import Choices, Ports
 from voiceforge.errors import InvalidRequest
 from voiceforge.speech.options import RawFormat
@@ -32,6 +32,7 @@ Examples:
 @click.option("--device", metavar="NAME|NUMBER", help="The microphone; otherwise the system's default.")
 @click.option("--raw", type=RawFormatType(), help="What standard input holds; otherwise s16le:16000:1.")
 @says_how
+@polishes
 @click.option("--server", metavar="URL", help="Have a server recognise it; key: VOICEFORGE_API_KEY.")
 @can_be_quiet
 @reads_settings
@@ -49,6 +50,7 @@ def command(
     interim: bool,
     times: bool,
     as_json: bool,
+    polish: bool,
     server: str | None,
     quiet: bool,
     config: Path | None,
@@ -59,6 +61,9 @@ def command(
         raise click.UsageError("--raw describes standard input (-)")
     if device is not None and recording is not None:
         raise click.UsageError("--device names a microphone; leave the file out")
+
+    if polish and server is None:
+        raise click.UsageError("--polish needs a server that keeps it: name one with --server")
 
     from voiceforge.cli import event_loop
     from voiceforge.cli.live_options import show_all
@@ -86,7 +91,7 @@ def command(
         interim=interim,
     )
     if server is not None:
-        asked = wishes(options, audio_format, model)
+        asked = wishes(options, audio_format, model, polish=polish)
         told = remote_captions(server, os.environ.get(KEY_VARIABLE), asked, audio)
         event_loop.run(show_all(told, as_json=as_json, times=times))
         return

@@ -28,6 +28,14 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What is told of a stream beside its captions. text: for people; None: nothing."""
+
+    text: str | None
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class TerminalLine:
     """stable: of its text, what will not change."""
 
@@ -44,6 +52,8 @@ class Captions(Protocol):
 
     def show(self, caption: Caption) -> None: ...
 
+    def remark(self, remark: Remark) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -59,6 +69,9 @@ class JsonLines:
     def show(self, caption: Caption) -> None:
         click.echo(json.dumps(caption.document, ensure_ascii=False))
 
+    def remark(self, remark: Remark) -> None:
+        click.echo(json.dumps(remark.document, ensure_ascii=False))
+
     def close(self) -> None:
         """Nothing is left to do."""
 
@@ -72,6 +85,11 @@ class Lines:
     def show(self, caption: Caption) -> None:
         if caption.final and caption.text:
             click.echo(f"{_clock(caption.start)}  {caption.text}" if self._times else caption.text)
+
+    def remark(self, remark: Remark) -> None:
+        """On standard error: it was not spoken."""
+        if remark.text is not None:
+            click.echo(remark.text, err=True)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -93,6 +111,11 @@ class Terminal:
         shown = f"{line.stable} {click.style(line.rest, dim=True)}".strip()
         click.echo(f"{_ERASE}{shown}", nl=False, err=True, color=True)
         self._drawn = True
+
+    def remark(self, remark: Remark) -> None:
+        if remark.text is not None:
+            self.close()
+            self._lines.remark(remark)
 
     def line(self, caption: Caption) -> TerminalLine:
         """As much of its end as the terminal is wide: the end is what is news."""

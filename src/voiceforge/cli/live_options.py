@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from voiceforge.cli.live_captions import Caption, captions
+from voiceforge.cli.live_captions import Caption, Remark, captions
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -47,11 +47,21 @@ def says_how(command: Decorated) -> Decorated:
     return command
 
 
-async def show_all(told: AsyncGenerator[Caption, None], *, as_json: bool, times: bool) -> None:
+polishes = click.option(
+    "--polish",
+    is_flag=True,
+    help="Have the server's best model hear it again, and the server keep it as a transcription.",
+)
+
+
+async def show_all(told: AsyncGenerator[Caption | Remark, None], *, as_json: bool, times: bool) -> None:
     shown = captions(as_json=as_json, times=times)
     try:
         async with contextlib.aclosing(told):
-            async for caption in told:
-                shown.show(caption)
+            async for one in told:
+                if isinstance(one, Remark):
+                    shown.remark(one)
+                else:
+                    shown.show(one)
     finally:
         shown.close()

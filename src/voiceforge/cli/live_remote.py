@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from voiceforge.cli.live_captions import Caption
+from voiceforge.cli.live_captions import Caption, Remark
 from voiceforge.cli.server_client import error_in
 from voiceforge.errors import InvalidRequest, Unavailable
 from voiceforge.speech.options import RawFormat, StreamOptions
@@ -30,7 +30,9 @@ def stream_url(server: str, asked: Mapping[str, Any]) -> str:
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + _PATH, query, ""))
 
 
-def wishes(options: StreamOptions, audio: RawFormat, model: str | None) -> dict[str, Any]:
+def wishes(
+    options: StreamOptions, audio: RawFormat, model: str | None, *, polish: bool = False
+) -> dict[str, Any]:
     """The query of a stream that asks for this."""
     return {
         "model": model,
@@ -42,13 +44,14 @@ def wishes(options: StreamOptions, audio: RawFormat, model: str | None) -> dict[
         "encoding": audio.encoding,
         "sample_rate": audio.sample_rate_hz,
         "input_channels": audio.channels,
+        "polish": "best" if polish else None,
     }
 
 
 async def remote_captions(
     server: str, key: str | None, asked: Mapping[str, Any], audio: AsyncIterator[bytes]
-) -> AsyncGenerator[Caption, None]:
-    """What is said in `audio`, until both have ended.
+) -> AsyncGenerator[Caption | Remark, None]:
+    """What is said in `audio`, until both have ended, and what becomes of it.
 
     Args:
         asked: the query of the stream.
@@ -72,6 +75,8 @@ async def remote_captions(
                         raise error_in(message.encode() if isinstance(message, str) else message, 0)
                     if told["type"] in ("interim", "final"):
                         yield _caption(told)
+                    if (remark := _remark(told)) is not None:
+                        yield remark
                     if told["type"] == "closed":
                         await sending
                         return
@@ -104,3 +109,15 @@ def _caption(told: Mapping[str, Any]) -> Caption:
         stable=told.get("stable", 0),
         document=told,
     )
+
+
+def _remark(told: Mapping[str, Any]) -> Remark | None:
+    match told["type"]:
+        case "revision":
+            return Remark(None, told)
+        case "warning":
+            return Remark(f"voiceforge: {told['message']}", told)
+        case "closed" if (kept_as := told["transcription_id"]) is not None:
+            return Remark(f"Kept: voiceforge jobs show {kept_as}", told)
+        case _:
+            return None

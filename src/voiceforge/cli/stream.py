@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from voiceforge.cli.common_options import KEY_VARIABLE, asks_a_server
-from voiceforge.cli.live_options import says_how
+from voiceforge.cli.live_options import polishes, says_how
 
 _EPILOG = """\b
 Examples:
   voiceforge stream talk.mp3 --realtime
   voiceforge stream talk.mp3 --json | jq .
+  voiceforge stream talk.mp3 --realtime --polish
 """
 
 
@@ -21,6 +22,7 @@ Examples:
 @click.argument("recording", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
 @click.option("--realtime", is_flag=True, help="As fast as it would be spoken; otherwise at once.")
 @says_how
+@polishes
 @asks_a_server
 def command(
     recording: Path,
@@ -33,6 +35,7 @@ def command(
     interim: bool,
     times: bool,
     as_json: bool,
+    polish: bool,
     server: str,
 ) -> None:
     """Play a recording to a server's live stream, and show what it makes of it: to try one out."""
@@ -53,7 +56,7 @@ def command(
     told = remote_captions(
         server,
         os.environ.get(KEY_VARIABLE),
-        wishes(options, LIVE_FORMAT, model),
+        wishes(options, LIVE_FORMAT, model, polish=polish),
         played(recording, realtime=realtime),
     )
     event_loop.run(show_all(told, as_json=as_json, times=times))
