@@ -9,7 +9,10 @@ VoiceForgeError
 │   ├── EmptyAudio  UnreadableAudio  NoAudioTrack  DecoderCrashed
 │   └── AudioTooShort  AudioTooLong      readable, outside the limits
 ├── UploadTooLarge            over the size limit, while it was still arriving
-├── Unauthenticated  PermissionDenied
+├── Unauthenticated           nobody we know; each reason is a class
+│   ├── MalformedCredential  ExpiredCredential  NotYetValid  RevokedCredential
+│   └── WrongAddress  WrongAudience
+├── PermissionDenied
 ├── NotFound
 │   └── ModelNotFound  ModelNotInstalled  BlobMissing
 ├── Conflict
@@ -143,8 +146,42 @@ class UploadTooLarge(VoiceForgeError):
 
 
 class Unauthenticated(VoiceForgeError):
+    """Nothing was offered, or nothing that we know."""
+
     kind = ErrorKind.UNAUTHENTICATED
     code = "invalid_api_key"
+
+
+class MalformedCredential(Unauthenticated):
+    """A key with a slip in it, or a token that is none or is signed in a way we do not take."""
+
+    code = "malformed_credential"
+
+
+class ExpiredCredential(Unauthenticated):
+    code = "expired_credential"
+
+
+class NotYetValid(Unauthenticated):
+    code = "credential_not_yet_valid"
+
+
+class RevokedCredential(Unauthenticated):
+    """Taken back, or its owner may not come in any more."""
+
+    code = "revoked_credential"
+
+
+class WrongAddress(Unauthenticated):
+    """The key may not be used from there."""
+
+    code = "wrong_address"
+
+
+class WrongAudience(Unauthenticated):
+    """The token is for another server, or for another door of this one."""
+
+    code = "wrong_audience"
 
 
 class PermissionDenied(VoiceForgeError):

@@ -72,7 +72,7 @@ def test_a_second_signal_ends_it_at_once(start: Start, clips: dict[str, Path], t
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--host", "0.0.0.0"), "set api_key, or server.insecure = true"),
+        (("--host", "0.0.0.0"), "set api_key or auth.required = true, or server.insecure = true"),
         (("--model", "nope"), "no model 'nope'"),
         (("--config", "missing.toml"), "missing.toml: cannot be read"),
         (("--port", "99999"), "99999 is not in the range"),

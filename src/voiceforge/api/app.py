@@ -5,8 +5,6 @@ Loading models, starting and draining belong to `main`.
 
 from __future__ import annotations
 
-import time
-
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -16,7 +14,7 @@ from voiceforge.api.deepgram_compat.errors import PATH as LISTEN_PATH
 from voiceforge.api.deepgram_compat.errors import DeepgramErrors
 from voiceforge.api.deepgram_compat.frame import ListenFrame
 from voiceforge.api.deepgram_compat.live import LiveDoor, keys_in_subprotocols
-from voiceforge.api.http.auth import OPEN_PATHS, ApiKey, SurfaceKeys
+from voiceforge.api.http.auth import OPEN_PATHS, Authenticate, SurfaceKeys
 from voiceforge.api.http.bodies import BodyLimits
 from voiceforge.api.http.callers import CallerRules, CheckCallers
 from voiceforge.api.http.config import HttpConfig
@@ -43,7 +41,7 @@ from voiceforge.api.openai_compat import realtime_door as realtime
 from voiceforge.api.openai_compat import realtime_routes
 from voiceforge.api.openai_compat import routes as openai
 from voiceforge.api.openai_compat.errors import OpenAIErrors
-from voiceforge.api.openai_compat.realtime_secrets import ClientSecrets
+from voiceforge.services.authentication import Authentication
 from voiceforge.services.container import Services
 from voiceforge.speech.options import StreamOptions
 
@@ -54,18 +52,19 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     deepgram_errors = [DeepgramErrors()] if config.features.deepgram_api else []
     replies = ErrorReplies((OpenAIErrors(), *deepgram_errors, NativeErrors()))
     listening = SurfaceKeys(covers=DeepgramErrors().covers, in_subprotocols=keys_in_subprotocols)
-    secrets = ClientSecrets(config.api_key, time.time)
-    keys = (listening, realtime.surface_keys(secrets))
+    authentication = services.authentication or Authentication(config.api_key)
+    tokens = authentication.short_tokens
+    keys = (listening, realtime.SURFACE_KEYS)
     callers = CallerRules(
         hosts=config.allowed_hosts,
         addresses=config.any_address,
         origins=config.cors_origins,
-        open=config.api_key is None,
+        open=authentication.is_open,
     )
 
     def around(app: ASGIApp) -> ASGIApp:
         """The last one is the outermost."""
-        app = ApiKey(app, key=config.api_key, replies=replies, surfaces=keys)
+        app = Authenticate(app, authentication, replies, keys)
         app = ErrorBoundary(app, replies=replies)
         app = ListenFrame(app)
         app = TusFrame(app, path=tus.PATH)
@@ -117,8 +116,8 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     if config.features.openai_api:
         app.open_doors(openai.router(services, config))
         uploads = Uploads(config.max_upload_bytes, config.upload_idle_s)
-        app.include_router(realtime_routes.router(services.streams, secrets, uploads))
-        open_socket(app, realtime.PATH, realtime.RealtimeDoor(services.streams, secrets).serve)
+        app.include_router(realtime_routes.router(services.streams, tokens, uploads))
+        open_socket(app, realtime.PATH, realtime.RealtimeDoor(services.streams, tokens).serve)
     if config.features.deepgram_api:
         app.open_doors(deepgram.router(services, config))
         open_socket(app, LISTEN_PATH, LiveDoor(services, StreamOptions()).serve)

@@ -14,6 +14,7 @@ from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import Retention
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
+from voiceforge.main.authentication import build_authentication
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import check_url, url_fetcher
 from voiceforge.main.database import open_database
@@ -45,6 +46,7 @@ from voiceforge.telemetry.logger import Logger
 if TYPE_CHECKING:
     from voiceforge.infra.blobs.base import Blobs
     from voiceforge.infra.jobqueue.base import JobQueue
+    from voiceforge.services.authentication import Authentication
     from voiceforge.services.container import Services
     from voiceforge.telemetry.metrics import Metrics
 
@@ -82,6 +84,7 @@ class JobRoom:
     own_chores: OwnChores
     vitals: JobVitals
     stream_keeper: StreamKeeper | None
+    authentication: Authentication
 
     def furnish(self, services: Services) -> Services:
         """The same ones, and those of jobs."""
@@ -93,6 +96,7 @@ class JobRoom:
             batches=Batches(self.database, self.intake, self.jobs, self.news),
             webhooks=self.webhooks,
             uploads=self.uploads,
+            authentication=self.authentication,
         )
 
     async def run(self) -> None:
@@ -140,6 +144,7 @@ class JobRoom:
     async def close(self) -> None:
         if self.stream_keeper is not None:
             await self.stream_keeper.close()
+        await self.authentication.close()
         await self.queue.close()
         await self.blobs.close()
         await self.database.close()
@@ -275,6 +280,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         own_chores=own_chores,
         vitals=vitals,
         stream_keeper=keeper,
+        authentication=build_authentication(settings, database),
     )
 
 

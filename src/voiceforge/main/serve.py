@@ -22,6 +22,7 @@ from voiceforge.main.early_signals import EarlySignals
 from voiceforge.main.memory import return_large_blocks
 from voiceforge.main.request_settings import temp_dir
 from voiceforge.main.settings import Settings
+from voiceforge.main.settings_rules import is_protected
 from voiceforge.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def serve(
         told = Listening(
             _url(listener, "http" if tls is None else "https"),
             settings.model,
-            settings.api_key is not None,
+            is_protected(settings),
             None if wyoming is None else _url(wyoming, "tcp"),
         )
         doors = _Doors(listener, wyoming, tls)

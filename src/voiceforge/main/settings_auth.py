@@ -14,6 +14,12 @@ class AuthSettings(Section):
         default=False,
         description="Whoever calls must be known, by `api_key` or by a key or a person in the database.",
     )
+    failures_per_minute: int = Field(
+        default=30,
+        ge=0,
+        description="So often an address may come with wrong credentials before each process of the server "
+        "asks it to wait; 0: without end.",
+    )
     secret: SecretStr | None = Field(
         default=None,
         min_length=32,

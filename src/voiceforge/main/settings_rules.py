@@ -68,18 +68,24 @@ def _tls_conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         )
 
 
+def is_protected(settings: Settings) -> bool:
+    """Whether whoever calls must be known."""
+    return settings.api_key is not None or settings.auth.required
+
+
 def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Rules that span several settings: the dotted names involved, and what is wrong."""
-    unprotected = settings.api_key is None and not settings.server.insecure
+    unprotected = not is_protected(settings) and not settings.server.insecure
     if unprotected and not _is_loopback(settings.server.host):
         yield (
-            ("server.host", "api_key", "server.insecure"),
-            f"listening on {settings.server.host} lets others in: set api_key, or server.insecure = true",
+            ("server.host", "api_key", "auth.required", "server.insecure"),
+            f"listening on {settings.server.host} lets others in: set api_key or auth.required = true, or "
+            "server.insecure = true",
         )
     if unprotected and settings.profile == "production":
         yield (
-            ("profile", "api_key", "server.insecure"),
-            "the production profile needs api_key, or server.insecure = true",
+            ("profile", "api_key", "auth.required", "server.insecure"),
+            "the production profile needs api_key or auth.required = true, or server.insecure = true",
         )
     wyoming = settings.wyoming
     if wyoming.enabled and not (_is_loopback(wyoming.host) or wyoming.allow or wyoming.insecure):

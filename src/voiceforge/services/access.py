@@ -69,6 +69,7 @@ class Caller:
     user_id: None for a key that is nobody's own. key_id: None where they came with something else.
     models: the ids they may use; None: all. tier: the name of the limits that apply; None: there are none.
     address: where they call from, as far as that is known.
+    until: Unix seconds; what they came with ends then, and what they are given for it. None: it lasts.
     """
 
     tenant: str
@@ -79,6 +80,7 @@ class Caller:
     models: frozenset[str] | None = None
     tier: str | None = None
     address: str | None = None
+    until: float | None = None
 
     def needs(self, *either: Scope) -> str:
         """The tenant to work on.

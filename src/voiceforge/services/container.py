@@ -12,7 +12,8 @@ from voiceforge.services.result_cache import ResultCache
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.telemetry.metrics import Metrics
 
-if TYPE_CHECKING:  # it brings the database with it, which commands do not need
+if TYPE_CHECKING:  # they bring the database with them, which commands do not need
+    from voiceforge.services.authentication import Authentication
     from voiceforge.services.batches import Batches
     from voiceforge.services.job_watch import JobWatch
     from voiceforge.services.jobs import Jobs
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # it brings the database with it, which commands do not need
 @dataclass(frozen=True, slots=True)
 class Services:
     """results: None where nothing is kept. streams, jobs, job_watch, batches, webhooks, uploads: None in
-    processes that accept none."""
+    processes that accept none. authentication: None where nobody but the configured key is known."""
 
     transcriptions: Transcriptions
     models: Models
@@ -38,3 +39,4 @@ class Services:
     batches: Batches | None = None
     webhooks: Webhooks | None = None
     uploads: Uploads | None = None
+    authentication: Authentication | None = None

@@ -4,10 +4,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from voiceforge.api.http.auth import ApiKey
+from voiceforge.api.http.auth import Authenticate
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.native.errors import NativeErrors
+from voiceforge.services.authentication import Authentication
 
 GUARDED = ["/", "/stats", "/metrics", "/docs", "/openapi.json", "/v1/models", "/nowhere"]
 OPEN = ["/health", "/health/live", "/health/ready"]
@@ -88,7 +89,7 @@ async def test_sockets_are_refused_before_the_handshake(key, refused):
         "headers": [(b"x-api-key", key)],
         "query_string": b"",
     }
-    app = ApiKey(_accepting, key="right-key", replies=ErrorReplies((NativeErrors(),)))
+    app = Authenticate(_accepting, Authentication("right-key"), ErrorReplies((NativeErrors(),)))
     await app(scope, receive, send)
     assert sent[0]["type"] == ("websocket.http.response.start" if refused else "websocket.accept")
     assert sent[0].get("status") == (401 if refused else None)

@@ -10,13 +10,16 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from voiceforge.api.http.auth import ApiKey, SurfaceKeys
+from voiceforge.api.http.auth import Authenticate, SurfaceKeys
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.protocol import BoundedHeadProtocol, ConnectionLimits
 from voiceforge.api.http.sockets import Socket, SocketGone, SocketLimits, open_socket
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.errors import Overloaded
+from voiceforge.services.access import OWNER
+from voiceforge.services.authentication import Authentication
 from voiceforge.services.container import Services
+from voiceforge.services.short_tokens import REALTIME
 from voiceforge.testing.live_server import live_server
 
 
@@ -176,12 +179,14 @@ async def test_a_browser_brings_its_key_as_a_subprotocol(echo: Echo) -> None:
     surface = SurfaceKeys(
         covers=lambda path: path == "/echo",
         in_subprotocols=lambda offered: [p.removeprefix("key.") for p in offered if p.startswith("key.")],
-        admits=lambda key: key == "lent",
+        realtime=True,
     )
-    guarded = ApiKey(app, "right-key", ErrorReplies((NativeErrors(),)), (surface,))
+    authentication = Authentication("right-key")
+    lent = authentication.short_tokens.make(OWNER, 60, prefix=REALTIME).value
+    guarded = Authenticate(app, authentication, ErrorReplies((NativeErrors(),)), (surface,))
     with live_server(guarded) as server:
         address = server.url.replace("http", "ws") + "/echo"
-        for key in ("right-key", "lent"):
+        for key in ("right-key", lent):
             async with connect(address, subprotocols=["talk", f"key.{key}"]) as socket:  # type: ignore[list-item]
                 assert socket.subprotocol == "talk"
         refused = await refusal(connect(address, subprotocols=["talk", "key.wrong"]))  # type: ignore[list-item]

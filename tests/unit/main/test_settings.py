@@ -192,7 +192,7 @@ def test_a_section_that_is_no_table_is_named() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "asr.example"])
 def test_listening_beyond_this_machine_needs_a_key_or_an_explicit_word(host: str) -> None:
     environ = {"VOICEFORGE_SERVER__HOST": host}
-    assert "set api_key, or server.insecure = true" in problems_of(environ)[0]
+    assert "set api_key or auth.required = true, or" in problems_of(environ)[0]
     assert load_settings(environ=environ | {"VOICEFORGE_API_KEY": "k"}).server.host == host
     assert load_settings(environ=environ, overrides={"server.insecure": True}).server.host == host
 
@@ -204,7 +204,9 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 def test_production_needs_a_key_or_an_explicit_word() -> None:
     environ = {"VOICEFORGE_PROFILE": "production"}
-    assert problems_of(environ) == ("the production profile needs api_key, or server.insecure = true",)
+    assert problems_of(environ) == (
+        "the production profile needs api_key or auth.required = true, or server.insecure = true",
+    )
     assert load_settings(environ=environ | {"VOICEFORGE_SERVER__INSECURE": "true"}).profile == "production"
 
 

@@ -1,27 +1,31 @@
-"""Lets a request pass that carries the server's key; the health paths are open to everyone.
+"""Finds out who makes a request or opens a socket, before anything else is done for them.
 
-A WebSocket without it is refused before the handshake, in the words of its surface.
+Credentials come in headers, among the subprotocols of a WebSocket, or in the query; there only tokens that
+soon end, since queries are written into logs. The health paths are open to everyone. A WebSocket is refused
+before the handshake, in the words of its surface.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import unquote_plus
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voiceforge.api.http.errors import ErrorReplies
-from voiceforge.errors import Unauthenticated
-from voiceforge.services.access import OWNER, Caller
+from voiceforge.errors import MalformedCredential, VoiceForgeError
+from voiceforge.services.access import Caller
+from voiceforge.services.authentication import Authentication, Offer
+from voiceforge.services.key_text import PREFIX as KEY_PREFIX
+from voiceforge.services.short_tokens import PREFIXES as TOKEN_PREFIXES
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
 _SCHEMES = ("bearer", "token")
 """Deepgram's clients say Token; schemes are written in any case."""
-
-
+_IN_QUERY = (b"token=", b"access_token=")
 _CALLER = "voiceforge.caller"
 
 
@@ -52,55 +56,75 @@ def _no_keys(subprotocols: Sequence[str]) -> Sequence[str]:
     return ()
 
 
-def _nobody(key: str) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class SurfaceKeys:
     """What keys one surface knows besides.
 
     covers: whether a path is its own.
     in_subprotocols: the keys among the subprotocols that a WebSocket offers: a browser sends no headers.
-    admits: whether a key is one that the surface gave out itself, for a while.
+    realtime: OpenAI's client secrets are taken there.
     """
 
     covers: Callable[[str], bool]
     in_subprotocols: Callable[[Sequence[str]], Sequence[str]] = _no_keys
-    admits: Callable[[str], bool] = _nobody
+    realtime: bool = False
 
 
-class ApiKey:
-    """key: None: whoever reaches the server may use it."""
+class Authenticate:
+    """open_paths: whoever comes there is not asked."""
 
     def __init__(
-        self, app: ASGIApp, key: str | None, replies: ErrorReplies, surfaces: Sequence[SurfaceKeys] = ()
+        self,
+        app: ASGIApp,
+        authentication: Authentication,
+        replies: ErrorReplies,
+        surfaces: Sequence[SurfaceKeys] = (),
+        open_paths: frozenset[str] = OPEN_PATHS,
     ) -> None:
         self._app = app
-        self._key = None if key is None else key.encode()
+        self._authentication = authentication
         self._replies = replies
         self._surfaces = tuple(surfaces)
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN_PATHS):
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in self._open_paths):
             await self._app(scope, receive, send)
             return
-        if self._key is None:
-            scope[_CALLER] = OWNER
-            await self._app(scope, receive, send)
+        try:
+            scope[_CALLER] = await self._authentication.caller(self._offer(scope))
+        except VoiceForgeError as error:
+            await self._replies.reply(scope, error)(scope, receive, send)
             return
-        offered = offered_keys(Headers(scope=scope))
-        surfaces = [surface for surface in self._surfaces if surface.covers(scope["path"])]
-        for surface in surfaces:
-            offered += surface.in_subprotocols(scope.get("subprotocols", ()))
-        if any(self._is_ours(key) or any(s.admits(key) for s in surfaces) for key in offered):
-            scope[_CALLER] = OWNER
-            await self._app(scope, receive, send)
-            return
-        message = (
-            "the API key is not valid" if offered else "an API key is needed: Authorization: Bearer <key>"
-        )
-        await self._replies.reply(scope, Unauthenticated(message))(scope, receive, send)
+        await self._app(scope, receive, send)
 
-    def _is_ours(self, key: str) -> bool:
-        return hmac.compare_digest(key.encode("latin-1", "replace"), self._key or b"")
+    def _offer(self, scope: Scope) -> Offer:
+        """What is found in the query is taken out of it: what comes after shall neither read nor log it."""
+        offered = offered_keys(Headers(scope=scope))
+        realtime = False
+        for surface in self._surfaces:
+            if surface.covers(scope["path"]):
+                offered += surface.in_subprotocols(scope.get("subprotocols", ()))
+                realtime = realtime or surface.realtime
+        if b"token=" in scope["query_string"]:
+            offered += _taken_from_query(scope)
+        client = scope.get("client")
+        return Offer(offered, client[0] if client else None, realtime)
+
+
+def _taken_from_query(scope: Scope) -> list[str]:
+    """
+    Raises:
+        MalformedCredential: a key that lasts is written there.
+    """
+    found, kept = [], []
+    for part in scope["query_string"].split(b"&"):
+        value = unquote_plus(part.partition(b"=")[2].decode("latin-1"))
+        if part.startswith(_IN_QUERY) and value.startswith((*TOKEN_PREFIXES, KEY_PREFIX)):
+            found.append(value)
+        else:
+            kept.append(part)
+    scope["query_string"] = b"&".join(kept)
+    if any(value.startswith(KEY_PREFIX) for value in found):
+        raise MalformedCredential("an API key does not belong into the address: send it in a header")
+    return found

@@ -22,7 +22,7 @@ class HttpFeatures:
 class HttpConfig:
     """
     temp_dir: uploads lie here while they are worked on; it must exist and hold `max_upload_bytes`.
-    api_key: None leaves every path open.
+    api_key: where the services have no authentication of their own; None then leaves every path open.
     defaults: what a request that names no option gets (limits, VAD thresholds, peak normalisation).
     upload_idle_s: an upload that brings nothing for this long is given up, and any other body that takes it.
     unkept_upload_bytes: the largest upload of a request with `retention=none`, which stays in memory.

@@ -20,11 +20,11 @@ from voiceforge.api.http.sockets import (
 )
 from voiceforge.api.openai_compat.errors import STATUSES, error_object
 from voiceforge.api.openai_compat.realtime_events import Append, Asked, Clear, Commit, Update, parse
-from voiceforge.api.openai_compat.realtime_secrets import ClientSecrets
 from voiceforge.api.openai_compat.realtime_session import LOGPROBS, Dialect, Session, dialect_of
 from voiceforge.api.openai_compat.realtime_turns import ServerEvent, Turns
 from voiceforge.errors import InvalidRequest, NotFound, Overloaded, ShuttingDown, Unavailable, VoiceForgeError
 from voiceforge.services.access import Caller
+from voiceforge.services.short_tokens import ShortTokens
 from voiceforge.services.streams import Stream, StreamRequest, Streams
 from voiceforge.speech.transcript.stream_events import (
     Closed,
@@ -58,12 +58,9 @@ def keys_in_subprotocols(offered: Sequence[str]) -> list[str]:
     return [name.removeprefix(_KEY_PROTOCOL) for name in offered if name.startswith(_KEY_PROTOCOL)]
 
 
-def surface_keys(secrets: ClientSecrets) -> SurfaceKeys:
-    return SurfaceKeys(
-        covers=lambda path: path == PATH,
-        in_subprotocols=keys_in_subprotocols,
-        admits=lambda key: secrets.opened(key) is not None,
-    )
+SURFACE_KEYS = SurfaceKeys(
+    covers=lambda path: path == PATH, in_subprotocols=keys_in_subprotocols, realtime=True
+)
 
 
 def new_id(kind: str) -> str:
@@ -78,9 +75,9 @@ def stream_request(session: Session, caller: Caller) -> StreamRequest:
 
 
 class RealtimeDoor:
-    def __init__(self, streams: Streams | None, secrets: ClientSecrets) -> None:
+    def __init__(self, streams: Streams | None, tokens: ShortTokens) -> None:
         self._streams = streams
-        self._secrets = secrets
+        self._tokens = tokens
 
     async def serve(self, socket: Socket) -> None:
         """Talk with one client until it is over.
@@ -103,7 +100,7 @@ class RealtimeDoor:
     def _session(self, socket: Socket) -> Session:
         """As its client secret has it, else as all begin; with the model of the URL, where it names one."""
         keys = [*offered_keys(socket.headers), *keys_in_subprotocols(socket.subprotocols)]
-        made = [fields for key in keys if (fields := self._secrets.opened(key)) is not None]
+        made = [fields for key in keys if (fields := self._tokens.realtime_session(key)) is not None]
         session = Session.model_validate(made[0]) if made else Session()
         model = socket.query.get("model")
         if model and not _CONVERSES.match(model):

@@ -14,10 +14,10 @@ from voiceforge.api.http.forms import body_schema, parse
 from voiceforge.api.http.uploads import Uploads
 from voiceforge.api.openai_compat import schemas
 from voiceforge.api.openai_compat.realtime_door import new_id, stream_request
-from voiceforge.api.openai_compat.realtime_secrets import ClientSecrets
 from voiceforge.api.openai_compat.realtime_session import Dialect, Session
 from voiceforge.errors import Unavailable
 from voiceforge.services.access import Caller
+from voiceforge.services.short_tokens import REALTIME, ShortTokens
 from voiceforge.services.streams import Streams
 
 _DEFAULT_S = 600
@@ -53,7 +53,7 @@ class ClientSecretOut(BaseModel):
     session: dict[str, Any]
 
 
-def router(streams: Streams | None, secrets: ClientSecrets, uploads: Uploads) -> APIRouter:
+def router(streams: Streams | None, tokens: ShortTokens, uploads: Uploads) -> APIRouter:
     routes = APIRouter(prefix="/v1/realtime", tags=["OpenAI"])
 
     def make(
@@ -64,9 +64,11 @@ def router(streams: Streams | None, secrets: ClientSecrets, uploads: Uploads) ->
             raise Unavailable("this process takes no live streams")
         session = Session().changed(fields, dialect)
         model = streams.check(stream_request(session, caller))
-        secret = secrets.make(
-            session.model_dump(mode="json", exclude_defaults=True),
+        secret = tokens.make(
+            caller,
             (expiry or ExpiresAfter()).seconds,
+            prefix=REALTIME,
+            data=session.model_dump(mode="json", exclude_defaults=True),
         )
         told = session.document(dialect, session_id=new_id("sess"), model=model)
         return told | {"expires_at": secret.expires_at}, {

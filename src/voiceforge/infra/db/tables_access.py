@@ -90,6 +90,8 @@ api_keys = Table(
     Column("tenant", TENANT, ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
     # Whose it is; None: the tenant's own.
     Column("user_id", ID, ForeignKey("users.id", ondelete="CASCADE")),
+    # Of whoever comes with it; never more than that of the user.
+    Column("role", String(12), nullable=False),
     Column("name", String(200), nullable=False),
     # Its first characters, so that people know it again.
     Column("hint", String(20), nullable=False),

@@ -116,6 +116,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("user_id", sa.String(length=40), nullable=True),
+        sa.Column("role", sa.String(length=12), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("hint", sa.String(length=20), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
