@@ -2,8 +2,9 @@
 
 A million jobs stand in a PostgreSQL server of our own, a hundred thousand in SQLite. Made up in the database,
 one in a hundred waits, one in a hundred failed, the rest are completed; one in a hundred thousand is of
-another model, ten at a time make a batch, `--texts` of them have a text (see `made_up_texts.py`). The server
-works on none of them meanwhile. Times are of the client, on one connection; p95 of all calls of a kind.
+another model, ten at a time make a batch, up to `--texts` of them have a text (see `made_up_texts.py`). The
+server works on none of them meanwhile. Times are of the client, on one connection; p95 of all calls of a
+kind. Claiming is done in the database alone, as workers do.
 
 Submitting is measured at a steady rate, whatever comes back when: beyond what the same upload costs on a
 route that stores nothing (`/v1/transcriptions` refuses it after it has arrived).
@@ -31,8 +32,10 @@ from processes import environment, serving
 from sqlalchemy import make_url, text
 
 from voiceforge.api.native.job_convert import cursor_of
+from voiceforge.infra.db import leases
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
+from voiceforge.infra.db.records import Rank
 from voiceforge.services.result_codec import ResultCodec
 from voiceforge.services.samples import sample_recordings
 from voiceforge.testing.postgres_server import postgres_server
@@ -62,7 +65,7 @@ def main() -> None:
     made = parser(__doc__, rounds=1)
     made.add_argument("--postgresql", type=int, default=1_000_000, help="jobs there (default %(default)s)")
     made.add_argument("--sqlite", type=int, default=100_000, help="jobs there (default %(default)s)")
-    made.add_argument("--texts", type=int, default=50_000, help="in each of them (default %(default)s)")
+    made.add_argument("--texts", type=int, default=50_000, help="at most, in each (default %(default)s)")
     made.add_argument("--rate", type=float, default=20.0, help="submissions per second")
     made.add_argument("--seconds", type=float, default=20.0, help="of submitting")
     args = made.parse_args()
@@ -79,18 +82,22 @@ def main() -> None:
 
 async def _measure(report: Report, args: Namespace, kind: str, count: int, url: str, folder: Path) -> None:
     print(f"{kind}: making {count:,} jobs", flush=True)
-    report.details[f"{kind} plans"] = await _fill(url, count, args.texts)
+    with_text = min(args.texts, count)
+    report.details[f"{kind} plans"] = await _fill(url, count, with_text)
     env = environment(
         folder, VOICEFORGE_DATABASE__URL=url, VOICEFORGE_JOBS__WORKERS="0", VOICEFORGE_LOG__LEVEL="warning"
     )
     with serving(env) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-            for name, call in _calls(client, count, args.texts):
+            for name, call in _calls(client, count, with_text):
                 print(f"{kind}: {name}", file=sys.stderr)
                 took = [await _timed(call) for _ in range(_CALLS)][_CALLS // 10 :]
                 report.details[f"{kind} {name} ms"] = _spread(took)
                 goal = _SEARCH_WITHIN if name.startswith("search") else _WITHIN
                 report.rows.append(row(f"{kind}, {count:,} jobs: {name}, p95", _p95(took), "ms", bound=goal))
+            took = await _claims(url)
+            report.details[f"{kind} claim ms"] = _spread(took)
+            report.rows.append(row(f"{kind}, {count:,} jobs: claim the next, p95", _p95(took), "ms"))
             beyond, spread = await _submit(client, args)
             report.details[f"{kind} submit ms"] = spread
             report.rows.append(
@@ -267,6 +274,22 @@ def _calls(
             cursor=cursor_of(chance.choice(texts_of)),
         ),
     )
+
+
+async def _claims(url: str) -> list[float]:
+    """Milliseconds of each, as a worker does it; it never begins with the work."""
+    database = Database(url)
+
+    async def claim() -> None:
+        async with database.transaction() as connection:
+            claim = await leases.claim_next(
+                connection, list(Rank), worker="benchmark", now=time.time(), lease_s=3600.0
+            )
+        assert claim is not None
+
+    took = [await _timed(claim) for _ in range(_CALLS)][_CALLS // 10 :]
+    await database.close()
+    return took
 
 
 async def _submit(client: httpx.AsyncClient, args: Namespace) -> tuple[float, dict[str, float]]:

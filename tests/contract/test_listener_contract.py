@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,30 @@ def test_raw_samples_mean_the_same(local: LocalListener, remote: RemoteListener,
     expected = hear(local, data, options)
     assert windows_of(expected)
     assert_same(hear(remote, data, options), expected)
+
+
+def test_a_long_recording_is_looked_through_where_that_is_asked_for(listener: Listener) -> None:
+    """Two minutes of reading, then four in which nobody speaks."""
+    with open_audio(DICKENS) as stream:
+        reading = np.concatenate([block[0] for block in stream.blocks()])
+    said = np.tile(reading, 3)[: 120 * SAMPLE_RATE_HZ]
+    long = encode(np.pad(said, (0, 240 * SAMPLE_RATE_HZ))[:, np.newaxis], SAMPLE_RATE_HZ, "flac")
+    looked = replace(PLAIN, survey=True)
+    events = hear(listener, long, looked)
+    (opened, *_), (plain, *_) = events, hear(listener, long)
+    assert isinstance(opened, Opened)
+    assert isinstance(plain, Opened)
+    assert plain.outline is None
+    assert opened.outline is not None
+    assert len(opened.outline.shares) == 36
+    assert 60 < opened.outline.speech_s(120.0) == opened.outline.speech_s(360.0) < 120
+    # Nothing is heard otherwise for it.
+    windows = windows_of(events)
+    assert windows[0].window.start < 2 * SAMPLE_RATE_HZ
+    assert 110 * SAMPLE_RATE_HZ < windows[-1].window.end < 122 * SAMPLE_RATE_HZ
+    (short, *_) = hear(listener, DICKENS, looked)
+    assert isinstance(short, Opened)
+    assert short.outline is None
 
 
 def test_a_truncated_file_is_said_to_be_one(listener: Listener) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +14,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Claim, JobError, JobProgress, JobStatus, NewJob, Rank
 from voiceforge.infra.db.tables import transcriptions as table
+from voiceforge.services.job_view import view_of
 
 T0 = 1_700_000_000.0
 LEASE_S = 30.0
@@ -128,12 +130,29 @@ async def test_who_lost_the_lease_writes_nothing(database: Database) -> None:
         assert not await leases.end(connection, second, JobStatus.FAILED, now=T0 + 10)
         done = await transcriptions.get(connection, "default", job_id)
     assert done
-    assert (done.status, done.finished_at, done.done_s, done.speed) == (
+    assert (done.status, done.finished_at, done.done_s, done.ends_at) == (
         JobStatus.COMPLETED,
         T0 + 9,
         2.0,
         3.0,
     )
+
+
+async def test_who_takes_it_anew_knows_nothing_of_its_end(database: Database) -> None:
+    (job_id,) = await added(database, job(1))
+    first = await taken(database)
+    assert first
+    async with database.transaction() as connection:
+        await leases.renew(connection, first, JobProgress(1.0, 9.0, T0 + 60), now=T0, lease_s=LEASE_S)
+        seen = await transcriptions.get(connection, "default", job_id)
+        await leases.give_back(connection, first, available_at=T0, counted=True, error=None)
+    assert seen
+    assert view_of(seen, T0 + 20).seconds_left == pytest.approx(40.0)
+    assert view_of(seen, T0 + 70).seconds_left == 0.0
+    second = await taken(database)
+    assert second
+    assert second.job.done_s == 1.0
+    assert view_of(second.job, T0 + 20).seconds_left is None
 
 
 async def test_a_wish_to_stop_is_seen(database: Database) -> None:

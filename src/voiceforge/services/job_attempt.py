@@ -38,6 +38,7 @@ from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.services.access import trusted
 from voiceforge.services.chunk_codec import ChunkCodec, UnreadableChunk
 from voiceforge.services.job_news import JobNews
+from voiceforge.services.job_pace import Pace
 from voiceforge.services.job_rules import JobObserver, RunRules
 from voiceforge.services.recordings import AUDIO_PREFIX, AudioFile, file_digest
 from voiceforge.services.result_cache import CacheUse
@@ -204,16 +205,14 @@ class Attempt:
             cache=CacheUse.NORMAL if job.retention.text_s is None else CacheUse.NONE,
         )
         done = await self._saved()
-        began, began_s = time.monotonic(), None
+        pace = Pace()
         async with contextlib.aclosing(service.work(request, done=done)) as news:
             async for event in news:
                 match event:
                     case Progress():
-                        if began_s is None:
-                            began, began_s = time.monotonic(), event.processed_s
-                        took_s = time.monotonic() - began
-                        speed = (event.processed_s - began_s) / took_s if took_s > 0 else 0.0
-                        self._progress = JobProgress(event.processed_s, event.duration_s, speed or None)
+                        left_s = pace.left_s(time.monotonic(), event.work_done, event.work_left)
+                        ends_at = None if left_s is None else self._bench.clock() + left_s
+                        self._progress = JobProgress(event.processed_s, event.duration_s, ends_at)
                     case ChunkDone():
                         await self._insist(lambda chunk=event.chunk: self._save(chunk))  # type: ignore[misc]
                     case Finished():

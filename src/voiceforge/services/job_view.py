@@ -43,7 +43,6 @@ def view_of(
     left: float | None = None
     if job.duration_s:
         percent = min(100.0 * job.done_s / job.duration_s, 99.9)
-        if job.status is JobStatus.RUNNING and job.speed:
-            since = now - job.progress_at if job.progress_at is not None else 0.0
-            left = max((job.duration_s - job.done_s) / job.speed - since, 0.0)
+        if job.status is JobStatus.RUNNING and job.ends_at is not None:
+            left = max(job.ends_at - now, 0.0)
     return JobView(job, round(percent, 1), left, queue_position, transcript)

@@ -300,7 +300,7 @@ class Transcriptions:
                         yield told
                     return
                 results.count("miss")
-            run = self._run(request, model_id, source, _in_chunks(done, self._recipe))
+            run = self._run(request, model_id, source, _in_chunks(done, self._recipe), survey=True)
             async with contextlib.aclosing(run) as events:
                 async for event in events:
                     if results is not None and isinstance(event, Finished):
@@ -320,10 +320,16 @@ class Transcriptions:
         return fingerprint(request.options, model, self._recipe)
 
     async def _run(
-        self, request: TranscribeRequest, model_id: str, source: LocalSource, pipeline: _Pipeline[E]
+        self,
+        request: TranscribeRequest,
+        model_id: str,
+        source: LocalSource,
+        pipeline: _Pipeline[E],
+        *,
+        survey: bool = False,
     ) -> AsyncGenerator[E, None]:
         content = content_of(source)
-        run = ThreadRun(lambda go_on: self._steps(request, model_id, content, pipeline, go_on))
+        run = ThreadRun(lambda go_on: self._steps(request, model_id, content, pipeline, survey, go_on))
         work = self._start(run)
         try:
             while (event := await run.next_event()) is not None:
@@ -342,6 +348,7 @@ class Transcriptions:
         model_id: str,
         content: AudioSource,
         pipeline: _Pipeline[E],
+        survey: bool,
         go_on: GoOn,
     ) -> Generator[E, None, None]:
         """Runs in the thread."""
@@ -351,7 +358,8 @@ class Transcriptions:
         )
         try:
             options = request.options
-            recording = self._listener.open(content, listen_options(options, ticket.capabilities))
+            wish = listen_options(options, ticket.capabilities, survey=survey)
+            recording = self._listener.open(content, wish)
             with contextlib.closing(recording):
                 go_on(ticket.close, recording.cancel)  # it may have waited for the model
                 for event in pipeline(recording.events(), ticket, self.shared_aligner(), options):

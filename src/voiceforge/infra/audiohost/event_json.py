@@ -14,6 +14,7 @@ from voiceforge.speech.audio.pcm import AudioInfo
 from voiceforge.speech.options import AudioLimits, RawFormat, VadOptions
 from voiceforge.speech.pipeline.channel import WindowAudio
 from voiceforge.speech.pipeline.listen import Ended, Heard, ListenEvent, ListenOptions, Opened
+from voiceforge.speech.pipeline.outline import Outline
 from voiceforge.speech.pipeline.windows import Window
 from voiceforge.speech.vad.regions import Region
 
@@ -43,7 +44,8 @@ def events_to_json(events: Sequence[ListenEvent]) -> tuple[dict[str, Any], list[
     for event in events:
         match event:
             case Opened():
-                message["opened"] = [asdict(event.info), event.channel_count]
+                outline = None if event.outline is None else asdict(event.outline)
+                message["opened"] = [asdict(event.info), event.channel_count, outline]
             case Heard():
                 windows += event.windows
                 message["heard"] = [event.settled_samples, event.decoded_s]
@@ -70,8 +72,8 @@ def events_from_json(message: Mapping[str, Any], arrays: Sequence[Bytes]) -> tup
 
 def _events(message: Mapping[str, Any], arrays: Sequence[Bytes]) -> Iterator[ListenEvent]:
     if "opened" in message:
-        info, channel_count = message["opened"]
-        yield Opened(AudioInfo(**info), int(channel_count))
+        info, channel_count, outline = message["opened"]
+        yield Opened(AudioInfo(**info), int(channel_count), _outline(outline))
     if "heard" in message:
         settled_samples, decoded_s = message["heard"]
         windows = tuple(_window(*pair) for pair in zip(message["windows"], arrays, strict=True))
@@ -79,6 +81,12 @@ def _events(message: Mapping[str, Any], arrays: Sequence[Bytes]) -> Iterator[Lis
     if "ended" in message:
         levels, truncated = message["ended"]
         yield Ended(tuple(ChannelLevel(*map(float, level)) for level in levels), bool(truncated))
+
+
+def _outline(told: Mapping[str, Any] | None) -> Outline | None:
+    if told is None:
+        return None
+    return Outline(float(told["every_s"]), tuple(map(float, told["shares"])))
 
 
 def _window(told: Sequence[Any], samples: Bytes) -> WindowAudio:

@@ -13,6 +13,7 @@ import os
 import time
 import wave
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from typing import BinaryIO
 
@@ -22,7 +23,7 @@ from voiceforge.infra.audiohost.event_json import events_to_json, options_from_j
 from voiceforge.infra.audiohost.line import Line, Parcel
 from voiceforge.speech.audio.decode import open_audio
 from voiceforge.speech.audio.read_libav import LibavReader
-from voiceforge.speech.pipeline.listen import Ended, Heard, ListenEvent, ListenOptions, listen
+from voiceforge.speech.pipeline.listen import Ended, Heard, ListenEvent, ListenOptions, listen, listen_to
 from voiceforge.speech.vad.silero import SileroModel
 
 _FIRST_CPU_S, _LATER_CPU_S = 0.02, 0.1
@@ -51,9 +52,8 @@ class ListenCraft:
             source = os.fdopen(order.descriptor, "rb", buffering=0)
         wish = options_from_json(order.message["listen"])
         try:
-            with open_audio(source, raw=wish.raw, channels=wish.channels, limits=wish.limits) as stream:
-                events = islice(listen(stream, self._vad, wish), order.message["skip"], None)
-                for events_now in _portions(events):
+            with closing(listen_to(source, self._vad, wish)) as heard:
+                for events_now in _portions(islice(heard, order.message["skip"], None)):
                     over = isinstance(events_now[-1], Ended)
                     message, arrays = events_to_json(events_now)
                     line.send({**message, "over": over, "fit": over}, arrays)

@@ -59,7 +59,7 @@ async def _claim(
             worker=worker,
             attempts=table.c.attempts + 1,
             started_at=case((table.c.started_at.is_(None), now), else_=table.c.started_at),
-            progress_at=now,
+            ends_at=None,
         )
         .returning(table)
     )
@@ -78,7 +78,7 @@ async def renew(
 ) -> bool:
     """Keep it for another while; False: it is not ours any more. moved_on: this attempt has brought it
     further, so that earlier ones do not count against it."""
-    values: dict[str, Any] = {"lease_until": now + lease_s, "progress_at": now}
+    values: dict[str, Any] = {"lease_until": now + lease_s}
     if progress is not None:
         values |= asdict(progress)
     if moved_on:

@@ -89,8 +89,8 @@ class NewJob:
 class Job:
     """A transcription that is worked on in its own time.
 
-    available_at: not to be taken before. attempts: those that began. done_s, duration_s: seconds of audio,
-    speed: of them per second of late, at progress_at.
+    available_at: not to be taken before. attempts: those that began. done_s, duration_s: seconds of audio.
+    ends_at: when it will be over, as it looks to whoever works on it; None: not known.
     """
 
     id: str
@@ -119,8 +119,7 @@ class Job:
     cancel_requested: bool
     done_s: float
     duration_s: float | None
-    speed: float | None
-    progress_at: float | None
+    ends_at: float | None
     error: JobError | None
     retention: Retention
     audio_erased_at: float | None
@@ -166,7 +165,7 @@ class Claim:
 class JobProgress:
     done_s: float
     duration_s: float | None
-    speed: float | None
+    ends_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

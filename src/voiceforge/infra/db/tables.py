@@ -121,8 +121,7 @@ transcriptions = Table(
     # Seconds of audio: done, in all, and done per second of late.
     Column("done_s", Double, nullable=False),
     Column("duration_s", Double),
-    Column("speed", Double),
-    Column("progress_at", Double),
+    Column("ends_at", Double),
     Column("error", DOCUMENT),
     # When they go by policy; None: never.
     Column("erase_audio_at", Double),

@@ -112,6 +112,18 @@ class AudioStream:
                 f"at least {self._limits.min_duration_s:g} s are needed"
             )
 
+    def glimpse(self, at_s: float, length_s: float) -> NDArray[np.float32]:
+        """About so much from about there, or less where there is no more; as a block of `blocks`, whose place
+        this takes: after the first glimpse they are not to be had any more.
+
+        Raises: UnreadableAudio where the file cannot be read there.
+        """
+        self._started = True
+        conformer = Conformer(self.channel_count)
+        rows = [row for pcm in self._reader.glimpse(at_s, length_s) for row in conformer.push(pcm)]
+        rows += conformer.flush()
+        return np.concatenate(rows, axis=1) if rows else np.zeros((self.channel_count, 0), np.float32)
+
     def close(self) -> None:
         self._resources.close()
 

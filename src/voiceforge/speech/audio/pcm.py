@@ -55,7 +55,7 @@ class Pcm:
 
 
 class PcmReader(Protocol):
-    """One pass over one file."""
+    """One pass over one file, or glimpses here and there."""
 
     info: AudioInfo
     duration_trusted: bool
@@ -66,6 +66,13 @@ class PcmReader(Protocol):
     """Known after `pieces` ended: there is more in the file that this reader cannot get at."""
 
     def pieces(self) -> Iterator[Pcm]: ...
+
+    def glimpse(self, at_s: float, length_s: float) -> Iterator[Pcm]:
+        """About so much from about there, or less; nothing beyond the end.
+
+        Raises: UnreadableAudio.
+        """
+        ...
 
     def close(self) -> None: ...
 

@@ -8,6 +8,7 @@ connection. Undecodable packets are passed over, so damage costs the damaged par
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
 import numpy as np
@@ -44,6 +45,10 @@ _ENCRYPTED_TAGS = ("enca", "drms", "aavd", "p608")
 TOO_MANY_PLANES = 8
 """From here on PyAV 18 reads past the end of libav's list of planes, and the process dies."""
 _BUFFER_BYTES = 1 << 16
+_GLIMPSE_PACKETS = 2_000
+"""Where so many of them hold nothing of a place, it is not to be found."""
+_NO_PLACES = ("amr",)
+"""Where libav takes us somewhere else."""
 _PIECE_S = 2
 """Decoders give frames of 20 ms, too small to resample one by one."""
 
@@ -122,6 +127,26 @@ class LibavReader:
         if not seconds and odd_frame is not None:
             raise odd_frame
         self.truncated = broke_off or self._falls_short(seconds) or self._mp3_cut
+
+    def glimpse(self, at_s: float, length_s: float) -> Iterator[Pcm]:
+        if self.info.container in _NO_PLACES:
+            raise UnreadableAudio("the file cannot be read there")
+        gathered: _Gatherer | None = None
+        try:
+            begins = self._container.start_time or 0
+            self._container.seek(begins + int(at_s * 1_000_000))
+            for packet in islice(self._container.demux(self._stream), _GLIMPSE_PACKETS):
+                for frame in packet.decode():
+                    if frame.time is not None and frame.time < at_s + begins / 1_000_000:
+                        continue  # a container may lead us to a place well before
+                    gathered = gathered or _Gatherer(frame)
+                    gathered.take(frame)
+                if gathered is not None and gathered.seconds >= length_s:
+                    break
+        except Exception as error:
+            raise UnreadableAudio("the file cannot be read there") from error
+        if gathered is not None:
+            yield from gathered.drain()
 
     def close(self) -> None:
         self._container.close()

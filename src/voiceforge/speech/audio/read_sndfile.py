@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
+from voiceforge.errors import UnreadableAudio
 from voiceforge.speech.audio.forgiving_file import ForgivingFile
 from voiceforge.speech.audio.pcm import AudioInfo, NotForThisReader, Pcm, check_shape, without_wild_values
 from voiceforge.speech.audio.promised import wav_is_cut, wav_runs_to_its_end
@@ -51,7 +52,7 @@ _RAW: dict[RawEncoding, tuple[str, str]] = {
 
 
 class SndfileReader:
-    """Reads forward only.
+    """Reads forward only, or glimpses.
 
     soundfile seeks after every read of a seekable file. For FLAC that costs time, for MP3 it makes
     the decoder lose the bits it carries from frame to frame; so the file says it cannot seek.
@@ -132,6 +133,16 @@ class SndfileReader:
         short = self._declared is not None and got < self._declared
         self.truncated = broke_off or short or self._wav_cut
         self.unread = broke_off or (short and self._compressed)
+
+    def glimpse(self, at_s: float, length_s: float) -> Iterator[Pcm]:
+        rate = self.info.sample_rate_hz
+        try:
+            self._sound.seek(int(at_s * rate))
+            samples = self._sound.read(round(length_s * rate), dtype="float32", always_2d=True)
+        except Exception as error:  # damage, or a place that is not there
+            raise UnreadableAudio("the file cannot be read there") from error
+        if len(samples):
+            yield Pcm(without_wild_values(samples) if self._floats else samples, rate)
 
     def close(self) -> None:
         self._sound.close()

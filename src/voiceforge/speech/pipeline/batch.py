@@ -30,6 +30,7 @@ from voiceforge.speech.pipeline.checkpoints import (
     WorkEvent,
     fingerprint,
 )
+from voiceforge.speech.pipeline.forecast import Forecast, window_s
 from voiceforge.speech.pipeline.listen import Ended, Heard, ListenEvent, Opened
 from voiceforge.speech.pipeline.plan import Plan, make_plan
 from voiceforge.speech.pipeline.trust import Account
@@ -128,7 +129,8 @@ class _Run:
         capabilities = ticket.capabilities
         self._most_in_flight = _BATCHES_AHEAD * capabilities.max_batch_rows * capabilities.parallel_decodes
         self._segments: list[Segment] = []
-        self._settled_s = self._decoded_s = self._progress_s = 0.0
+        self._settled_s = self._decoded_s = self._progress_s = self._recognised_s = 0.0
+        self._forecast = Forecast(None, None)
         self._languages: dict[str, LanguageMass] = {}
         self._started = 0.0
         self._earlier_s = 0.0
@@ -139,6 +141,7 @@ class _Run:
         assert isinstance(opened, Opened)
         last: ListenEvent = opened
         total_s = opened.info.duration_s
+        self._forecast = Forecast(total_s, opened.outline)
         if self._replay.end > 0.0:
             self._progress_s = self._replay.end
             yield Progress(self._progress_s, total_s)
@@ -173,6 +176,7 @@ class _Run:
         """Have the windows recognised, or find them in what was done before."""
         self._settled_s = heard.settled_samples / SAMPLE_RATE_HZ
         self._decoded_s = heard.decoded_s
+        self._forecast.heard(heard.windows, min(self._settled_s, self._decoded_s))
         for audio in heard.windows:
             found = self._replay.hear(audio)
             if isinstance(found, Chunk):
@@ -208,6 +212,7 @@ class _Run:
         """Settle the oldest window. Segments of split channels wait until all can be put in order."""
         done = self._in_flight.popleft()
         hypothesis = done.future.result()
+        self._recognised_s += window_s(done.audio)
         segments = self._settler.settle(done.audio, hypothesis)
         if hypothesis.language is not None and segments:
             self._heard_in(hypothesis.language, done.audio.window.speech_samples / SAMPLE_RATE_HZ)
@@ -235,13 +240,20 @@ class _Run:
         done_s = self._done_s()
         if done_s > self._progress_s:
             self._progress_s = done_s
-            yield Progress(done_s, total_s)
+            waiting_s = sum(map(window_s, self._waiting()))
+            done = self._forecast.done(self._recognised_s)
+            yield Progress(done_s, total_s, done, self._forecast.left(waiting_s))
 
     def _done_s(self) -> float:
         """Up to where everything is done, on the channel that is least so."""
-        waiting = (*self._replay.held, *(entry.audio for entry in self._in_flight))
-        waiting_s = min((audio.window.start / SAMPLE_RATE_HZ for audio in waiting), default=math.inf)
+        waiting_s = min((audio.window.start / SAMPLE_RATE_HZ for audio in self._waiting()), default=math.inf)
         return min(self._settled_s, waiting_s, self._decoded_s)
+
+    def _waiting(self) -> Iterator[WindowAudio]:
+        """What was heard and is not done."""
+        yield from self._replay.held
+        for entry in self._in_flight:
+            yield entry.audio
 
     def _processing_s(self) -> float:
         return self._earlier_s + perf_counter() - self._started

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from voiceforge.errors import Cancelled
 from voiceforge.speech.audio.decode import AudioInfo, AudioStream, open_audio
@@ -21,6 +22,7 @@ from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import Capabilities
 from voiceforge.speech.options import AudioLimits, ChannelMode, RawFormat, TranscribeOptions, VadOptions
 from voiceforge.speech.pipeline.channel import ChannelFeed, WindowAudio
+from voiceforge.speech.pipeline.outline import Outline, survey_speech
 from voiceforge.speech.pipeline.windows import PackingRule
 from voiceforge.speech.vad.regions import RegionDetector
 from voiceforge.speech.vad.silero import SileroModel, SpeechProbabilities
@@ -31,7 +33,10 @@ AudioSource = Path | bytes
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """How a recording is to be heard, and for an engine with which windows."""
+    """How a recording is to be heard, and for an engine with which windows.
+
+    survey: a long one is looked through first, so that it is known how much is to come.
+    """
 
     longest_window_s: float
     best_window_s: float
@@ -40,9 +45,12 @@ class ListenOptions:
     normalize_peak: bool = True
     limits: AudioLimits = field(default_factory=AudioLimits)
     vad: VadOptions = field(default_factory=VadOptions)
+    survey: bool = False
 
 
-def listen_options(options: TranscribeOptions, capabilities: Capabilities) -> ListenOptions:
+def listen_options(
+    options: TranscribeOptions, capabilities: Capabilities, *, survey: bool = False
+) -> ListenOptions:
     return ListenOptions(
         longest_window_s=capabilities.longest_window_s,
         best_window_s=capabilities.best_window_s,
@@ -51,15 +59,18 @@ def listen_options(options: TranscribeOptions, capabilities: Capabilities) -> Li
         normalize_peak=options.normalize_peak,
         limits=options.limits,
         vad=options.vad,
+        survey=survey,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The first event: what the recording is. channel_count: how many channels are heard apart."""
+    """The first event: what the recording is. channel_count: how many channels are heard apart. outline: None
+    where none was asked for, or none is to be had."""
 
     info: AudioInfo
     channel_count: int
+    outline: Outline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +134,27 @@ class Listener(Protocol):
         ...
 
 
-def listen(stream: AudioStream, vad: SileroModel, options: ListenOptions) -> Iterator[ListenEvent]:
+def listen_to(
+    source: AudioSource | BinaryIO, vad: SileroModel, options: ListenOptions
+) -> Generator[ListenEvent, None, None]:
+    """Listen to a recording. Raises what `open_audio` and `AudioStream.blocks` raise."""
+
+    def opened() -> AudioStream:
+        return open_audio(source, raw=options.raw, channels=options.channels, limits=options.limits)
+
+    outline: Outline | None = None
+    if options.survey:
+        with opened() as stream:
+            outline = survey_speech(stream, vad, options.vad.threshold)
+    with opened() as stream:
+        yield from listen(stream, vad, options, outline)
+
+
+def listen(
+    stream: AudioStream, vad: SileroModel, options: ListenOptions, outline: Outline | None = None
+) -> Iterator[ListenEvent]:
     """Listen to what `stream` decodes; the caller closes it. Raises what `AudioStream.blocks` raises."""
-    yield Opened(stream.info, stream.channel_count)
+    yield Opened(stream.info, stream.channel_count, outline)
     meter = LevelMeter(stream.channel_count)
     feeds = [_feed(channel, vad, options) for channel in range(stream.channel_count)]
 
@@ -203,9 +232,8 @@ class _LocalRecording:
         self._events.close()
 
     def _listen(self) -> Generator[ListenEvent, None, None]:
-        wish = self._options
-        with open_audio(self._source, raw=wish.raw, channels=wish.channels, limits=wish.limits) as stream:
-            for event in listen(stream, self._vad(), wish):
+        with closing(listen_to(self._source, self._vad(), self._options)) as events:
+            for event in events:
                 if self._cancelled:
                     raise Cancelled("the transcription was cancelled")
                 yield event

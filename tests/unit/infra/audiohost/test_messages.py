@@ -39,6 +39,7 @@ from voiceforge.speech.audio.pcm import AudioInfo
 from voiceforge.speech.options import AudioLimits, RawFormat, VadOptions
 from voiceforge.speech.pipeline.channel import WindowAudio
 from voiceforge.speech.pipeline.listen import Ended, Heard, ListenEvent, ListenOptions, Opened
+from voiceforge.speech.pipeline.outline import Outline
 from voiceforge.speech.pipeline.windows import Window
 from voiceforge.speech.vad.regions import Region
 
@@ -148,6 +149,7 @@ OPENED = st.builds(
         AudioInfo, st.text(), st.text(), st.integers(1), st.integers(1), st.none() | FINITE, st.booleans()
     ),
     st.integers(1, 16),
+    st.none() | st.builds(Outline, FINITE, st.lists(FINITE).map(tuple)),
 )
 HEARD = st.builds(Heard, st.lists(windows(), max_size=3).map(tuple), POSITION, FINITE)
 ENDED = st.builds(

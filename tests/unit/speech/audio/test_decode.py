@@ -547,3 +547,51 @@ def test_real_recordings_have_the_length_their_manifest_gives() -> None:
         if abs(seconds - line["duration"]) > 0.02:
             wrong.append((line["audio"], seconds, line["duration"]))
     assert wrong == []
+
+
+# -- glimpses ----------------------------------------------------------------------------------------------
+
+
+NO_WAY_ROUND: list[Kind] = ["amr", "wav-gsm"]
+"""Their libraries read them from the beginning only."""
+
+
+@pytest.mark.parametrize("kind", sorted({kind for kind, *_ in FORMATS} - {*NO_WAY_ROUND}))
+def test_a_glimpse_shows_what_is_there(kind: Kind) -> None:
+    """A minute of which only the seconds from 30 to 40 sound."""
+    wave = np.zeros((60 * RATE, 1), np.float32)
+    wave[30 * RATE : 40 * RATE] = tone(10.0)
+    with open_audio(encode(wave, RATE, kind)) as stream:
+        seen = {at_s: stream.glimpse(at_s, 0.5) for at_s in (50, 35, 10, 32, 45)}
+        length = stream.glimpse(20.0, 0.5).shape
+    loud = {at_s: float(np.abs(block).max(initial=0.0)) > 0.1 for at_s, block in seen.items()}
+    assert loud == {50: False, 35: True, 10: False, 32: True, 45: False}
+    assert length[0] == 1
+    assert length[1] == pytest.approx(0.5 * RATE, abs=0.15 * RATE)
+
+
+@pytest.mark.parametrize("kind", NO_WAY_ROUND)
+def test_a_glimpse_shows_nothing_where_there_is_no_way_to_the_place(kind: Kind) -> None:
+    with open_audio(encode(tone(60.0, sample_rate_hz=8_000), 8_000, kind)) as stream:
+        try:
+            seen = stream.glimpse(50.0, 0.5)
+        except UnreadableAudio:
+            return
+        assert seen.shape == (1, 0)
+
+
+def test_a_glimpse_beyond_the_end_shows_nothing_or_is_refused() -> None:
+    for kind in ("wav-s16", "flac", "mp3", "m4a", "ogg-opus"):
+        with open_audio(encode(tone(3.0), 16_000, kind)) as stream:
+            try:
+                seen = stream.glimpse(100.0, 0.5)
+            except UnreadableAudio:
+                continue
+            assert seen.shape[1] <= RATE
+
+
+def test_blocks_are_not_to_be_had_after_a_glimpse() -> None:
+    with open_audio(encode(tone(3.0), 16_000, "flac")) as stream:
+        stream.glimpse(1.0, 0.5)
+        with pytest.raises(RuntimeError):
+            next(stream.blocks())

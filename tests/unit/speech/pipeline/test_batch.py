@@ -161,6 +161,21 @@ def test_events_come_in_order_and_end_in_the_document_they_made(
     assert transcript.rtf == pytest.approx(transcript.processing_s / transcript.duration)
 
 
+def test_the_work_that_is_left_is_told_and_comes_to_an_end(dickens: Path, vad: SileroModel) -> None:
+    engine = FakeEngine(capabilities=replace(GREEDY, max_batch_rows=1, parallel_decodes=1))
+    with open_audio(dickens) as stream:
+        reading = np.concatenate([block[0] for block in stream.blocks()])
+    before, _ = run(wav(np.tile(reading, 4)), engine, vad)
+    told = [event for event in before if isinstance(event, Progress) and event.work_left is not None]
+    assert len(told) > 2
+    assert [event.work_done for event in told] == sorted(event.work_done for event in told)
+    whole = told[-1].work_done
+    assert told[-1].work_left == pytest.approx(0.0, abs=0.05 * whole)
+    for event in told:
+        assert event.work_left is not None
+        assert event.work_left + event.work_done == pytest.approx(whole, rel=0.35)
+
+
 def test_segments_come_while_later_audio_is_still_undecoded(dickens: Path, vad: SileroModel) -> None:
     read_s = 0.0
 
