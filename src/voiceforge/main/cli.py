@@ -148,6 +148,7 @@ def _doctor(choices: Choices) -> Doctor:
         address=(settings.server.host, settings.server.port),
         choose=choice,
         gpu_engine=gpu_engine,
+        open_secrets=loaded.open_files,
     )
 
 

@@ -17,7 +17,13 @@ from pydantic.fields import FieldInfo
 
 from voiceforge.main.settings_auth import AuthSettings
 from voiceforge.main.settings_jobs import JobSettings, RetentionSettings, UploadSettings, WebhookSettings
-from voiceforge.main.settings_outside import CacheSettings, DatabaseSettings, FetchSettings, StoreSettings
+from voiceforge.main.settings_outside import (
+    CacheSettings,
+    DatabaseSettings,
+    FetchSettings,
+    SecretSettings,
+    StoreSettings,
+)
 from voiceforge.main.settings_recognition import (
     AudioSettings,
     EngineSettings,
@@ -98,6 +104,7 @@ class Settings(Section):
     webhooks: WebhookSettings = WebhookSettings()
     fetch: FetchSettings = FetchSettings()
     subtitles: SubtitleSettings = SubtitleSettings()
+    secrets: SecretSettings = SecretSettings()
     log: LogSettings = LogSettings()
     features: FeatureSettings = FeatureSettings()
 

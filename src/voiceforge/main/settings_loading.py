@@ -1,4 +1,5 @@
-"""Settings from everywhere they may be given: command line > environment > TOML file > profile > defaults.
+"""Settings from everywhere they may be given: command line > environment > TOML file > secret managers >
+profile > defaults.
 
 Every problem of every layer is found before anything is raised. Knows the shape of the tree from
 `settings`, not what any setting is for.
@@ -10,7 +11,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from voiceforge.errors import ConfigurationError
+from voiceforge.infra.secrets.base import SecretsUnreadable
+from voiceforge.main.secret_values import (
+    file_variables,
+    from_managers,
+    read_pointer,
+    secret_paths,
+    with_files_read,
+)
 from voiceforge.main.settings import (
     ENV_PREFIX,
     PROFILE_DEFAULTS,
@@ -54,10 +63,14 @@ class Origin(NamedTuple):
 
 
 class LoadedSettings(NamedTuple):
-    """Settings and, for each that is not at its default, the dotted path's origin."""
+    """Settings and, for each that is not at its default, the dotted path's origin.
+
+    open_files: files with secrets that every user of the machine can read.
+    """
 
     settings: Settings
     origins: Mapping[Path_, Origin]
+    open_files: tuple[Path, ...] = ()
 
 
 class _Layer(NamedTuple):
@@ -92,21 +105,19 @@ def load_with_origins(
     """`load_settings`, and where each value came from."""
     environ = os.environ if environ is None else environ
     problems: list[str] = []
-    layers = [
-        _Layer(Origin("default", ""), {"data_dir": data_home(environ)}),
-        *_file_layer(config, environ, problems),
-        *_environment_layers(environ, problems),
+    open_files: list[Path] = []
+    given = [
+        *_file_layer(config, environ, problems, open_files),
+        *_environment_layers(environ, problems, open_files),
         *_override_layers(overrides or {}),
     ]
-    layers.insert(1, _profile_layer(layers))
-
-    merged: dict[str, Any] = {}
-    origins: dict[Path_, Origin] = {}
-    for layer in layers:
-        merged = _merge(merged, layer.values)
-        for path in _leaves(layer.values, Settings):
-            origins[path] = layer.origin
-
+    layers = [
+        _Layer(Origin("default", ""), {"data_dir": data_home(environ)}),
+        _profile_layer(given),
+        *_manager_layers(given, problems),
+        *given,
+    ]
+    merged, origins = _stacked(layers)
     settings, broken = _validate(merged, origins, problems)
     for involved, message in conflicts(settings):
         if not broken.intersection(involved):
@@ -114,11 +125,24 @@ def load_with_origins(
     if problems:
         raise ConfigurationError(problems)
     return LoadedSettings(
-        settings, {path: origin for path, origin in origins.items() if origin.kind != "default"}
+        settings,
+        {path: origin for path, origin in origins.items() if origin.kind != "default"},
+        tuple(open_files),
     )
 
 
-def _profile_layer(layers: list[_Layer]) -> _Layer:
+def _stacked(layers: Iterable[_Layer]) -> tuple[dict[str, Any], dict[Path_, Origin]]:
+    """All values, the last layer winning, and whose each is."""
+    merged: dict[str, Any] = {}
+    origins: dict[Path_, Origin] = {}
+    for layer in layers:
+        merged = _merge(merged, layer.values)
+        for path in _leaves(layer.values, Settings):
+            origins[path] = layer.origin
+    return merged, origins
+
+
+def _profile_layer(layers: Iterable[_Layer]) -> _Layer:
     profile = "development"
     for layer in layers:
         profile = layer.values.get("profile", profile)
@@ -126,7 +150,18 @@ def _profile_layer(layers: list[_Layer]) -> _Layer:
     return _Layer(Origin("profile", str(profile)), values)
 
 
-def _file_layer(config: Path | None, environ: Mapping[str, str], problems: list[str]) -> Iterator[_Layer]:
+def _manager_layers(given: Iterable[_Layer], problems: list[str]) -> Iterator[_Layer]:
+    """Asked only for what nobody gave."""
+    merged, origins = _stacked(given)
+    wanted = [path for path in secret_paths() if path not in origins]
+    for name, values in from_managers(merged.get("secrets", {}), wanted, problems):
+        for path, value in values.items():
+            yield _Layer(Origin("kept by", name), _nested(path, value))
+
+
+def _file_layer(
+    config: Path | None, environ: Mapping[str, str], problems: list[str], open_files: list[Path]
+) -> Iterator[_Layer]:
     path = config
     if path is None and environ.get(CONFIG_VARIABLE):
         path = Path(environ[CONFIG_VARIABLE])
@@ -141,12 +176,19 @@ def _file_layer(config: Path | None, environ: Mapping[str, str], problems: list[
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{path}: not valid TOML: {error}")
     else:
-        yield _Layer(Origin("file", str(path)), values)
+        found = with_files_read(values, Settings)
+        problems += [f"{path}: {key}: {problem}" for key, problem in found.problems]
+        open_files += found.open_files
+        yield _Layer(Origin("file", str(path)), found.values)
 
 
-def _environment_layers(environ: Mapping[str, str], problems: list[str]) -> Iterator[_Layer]:
+def _environment_layers(
+    environ: Mapping[str, str], problems: list[str], open_files: list[Path]
+) -> Iterator[_Layer]:
     """One layer per variable, so that each problem can name its variable."""
     known = {env_name(path): path for path, _ in setting_fields()}
+    files = file_variables()
+    given_upper = {name.upper() for name in environ}
     for name, value in sorted(environ.items()):
         upper = name.upper()
         if not upper.startswith(ENV_PREFIX) or upper in _NO_SETTINGS or _is_service_link(upper, value):
@@ -154,8 +196,17 @@ def _environment_layers(environ: Mapping[str, str], problems: list[str]) -> Iter
         if upper in known:
             given = None if value == NONE_TEXT else value
             yield _Layer(Origin("env", name), _nested(known[upper], given))
+        elif upper in files:
+            secret = env_name(files[upper])
+            if secret in given_upper:
+                problems.append(f"{name}: set either this or {secret}")
+                continue
+            try:
+                yield _Layer(Origin("env", name), _nested(files[upper], read_pointer(value, open_files)))
+            except SecretsUnreadable as problem:
+                problems.append(f"{name}: {problem}")
         else:
-            problems.append(f"{name}: unknown setting{_near_miss(upper, [*known, CONFIG_VARIABLE])}")
+            problems.append(f"{name}: unknown setting{_near_miss(upper, [*known, *files, CONFIG_VARIABLE])}")
 
 
 def _is_service_link(upper: str, value: str) -> bool:

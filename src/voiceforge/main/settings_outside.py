@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import ByteSize, Field, SecretStr, field_validator
@@ -157,3 +158,24 @@ class FetchSettings(Section):
     allow_hosts: Names = Field(
         default=(), description="Exact host names or addresses that may lie in private networks."
     )
+
+
+class SecretSettings(Section):
+    """Where secrets lie that nothing else gives. Beside that, a file can be named for each of them."""
+
+    folder: Path | None = Field(
+        default=None,
+        examples=["/run/secrets"],
+        description="Files called as the environment variables of secrets are, in letters of any case.",
+    )
+    command: Names = Field(
+        default=(),
+        description="Program with its arguments that prints a JSON object of such names and their values: "
+        "the client of a secret manager.",
+    )
+    timeout_s: float = Field(default=10.0, gt=0, le=300, description="Longest time it may take.")
+
+    @field_validator("folder")
+    @classmethod
+    def _expanded(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser()

@@ -37,8 +37,8 @@ _USUAL_DEFAULTS: Mapping[str, str] = {"data_dir": "~/.local/share/voiceforge"}
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One line of `voiceforge config show`. `source` is `default`, `profile staging`, `file …`,
-    `env VOICEFORGE_…` or `command line`."""
+    """One line of `voiceforge config show`. `source` is `default`, `profile staging`,
+    `kept by secrets.folder`, `file …`, `env VOICEFORGE_…` or `command line`."""
 
     name: str
     value: str
@@ -62,6 +62,7 @@ def example_toml() -> str:
     lines = [
         "# Copy to voiceforge.toml, or name it in VOICEFORGE_CONFIG. Every line shows the default.",
         "# An environment variable wins over this file: server.port is VOICEFORGE_SERVER__PORT.",
+        "# A secret may lie in a file of its own: api_key_file is the path of one that holds api_key.",
     ]
     for path, field in sorted(setting_fields(), key=lambda item: len(item[0]) > 1):
         if len(path) > 1 and f"[{path[0]}]" not in lines:
@@ -158,7 +159,7 @@ def _kind(field: FieldInfo) -> str:
         return "list of names"
     if get_origin(kind) is dict:
         return "table of names"
-    names = {bool: "true or false", int: "whole number", float: "number", Path: "folder", SecretStr: "secret"}
+    names = {bool: "true or false", int: "whole number", float: "number", Path: "path", SecretStr: "secret"}
     word = names.get(kind, "size" if issubclass(kind, int) else "text")
     limits = []
     for bound in field.metadata:

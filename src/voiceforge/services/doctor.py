@@ -11,7 +11,7 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -65,6 +65,7 @@ class Doctor:
     address: host and port the server would listen on.
     choose: what a Whisper model would run on here, by the settings.
     gpu_engine: loads a model on the GPU.
+    open_secrets: files with secrets that every user of the machine can read.
     """
 
     def __init__(
@@ -77,7 +78,9 @@ class Doctor:
         gpu_engine: Callable[[ModelSource], Engine],
         probe: Callable[[], DeviceFacts] = probe_devices,
         round_trip: Callable[[], float] = gpu_round_trip,
+        open_secrets: Sequence[Path] = (),
     ) -> None:
+        self._open_secrets = open_secrets
         self._models = models
         self._data_dir = data_dir
         self._address = address
@@ -102,6 +105,9 @@ class Doctor:
         yield self._installed_models()
         yield _codecs()
         yield self._port()
+        if self._open_secrets:
+            names = ", ".join(map(str, self._open_secrets))
+            yield Finding("secrets", "warn", f"every user here can read {names}", "chmod o-r")
         if gpu:
             yield from self._gpu(facts)
 

@@ -1,0 +1,1 @@
+"""Secrets that are kept outside the settings: files, folders of files, and programs that know them."""
