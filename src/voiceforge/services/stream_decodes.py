@@ -15,8 +15,11 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+
 from voiceforge.errors import EngineFailed, VoiceForgeError
 from voiceforge.speech.alignment.aligner import Aligner
+from voiceforge.speech.audio.waveform import SAMPLE_RATE_HZ
 from voiceforge.speech.engines.base import Hypothesis
 from voiceforge.speech.engines.tickets import Ticket
 from voiceforge.speech.pipeline.recogniser import DecodeResult, DecodeWanted
@@ -84,6 +87,15 @@ class DecodeDesk:
         self._final_s: float | None = None
         self._final_at = 0.0
         self._settlers = ThreadPoolExecutor(settlers, thread_name_prefix="settle")
+
+    def warm_up(self) -> None:
+        """Have the aligner made before the first final waits for it. Does not block."""
+        self._settlers.submit(self._align_something)
+
+    def _align_something(self) -> None:
+        aligner = self._aligner()
+        if aligner is not None:
+            aligner.align(np.zeros(SAMPLE_RATE_HZ // 2, np.float32), "a")
 
     def session(self, ticket: Ticket, answer: Answer, fail: Fail) -> SessionDesk:
         return SessionDesk(self, ticket, answer, fail)

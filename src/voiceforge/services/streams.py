@@ -303,6 +303,7 @@ class Streams:
                 self._vad = self._make_vad()
             if self._desk is None:
                 self._desk = DecodeDesk(aligner=self._aligner, metrics=self._metrics, settlers=_SETTLERS)
+                self._desk.warm_up()
             if self._ears is None:
                 self._ears = Ears(self._desk, self._metrics)
         ticket = self._engines.open(model_id, Priority.LIVE, request.caller.tenant)

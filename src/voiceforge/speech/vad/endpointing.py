@@ -23,6 +23,13 @@ from voiceforge.speech.vad.silero import FRAME_SAMPLES
 EndReason = Literal["silence", "max_length", "finalize", "close"]
 
 _FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE_HZ
+_SURE, _FADING = 0.8, 0.2
+"""Of the way from the threshold to 1. Silero falls slowly, the more so the softer speech ends: where the last
+frame before a pause is below the first, speech had ended in it; below the second, in the one before it."""
+_CLOSURE_FRAMES = 5
+"""160 ms: in a shorter pause a consonant may be closed, however speech faded."""
+_DECODE_FRAMES = 3
+"""Of the pause, for decoding what was said before its end is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,8 @@ class EndpointRule:
     endpoint_ms: the pause that ends an utterance; None: none does.
     min_utterance_ms: no pause ends it before it has lasted so long.
     max_utterance_samples: where it is cut.
-    tail_ms: how much of the pause after it belongs to what is decoded; never more than `endpoint_ms`.
+    tail_ms: how much of the pause after it belongs to what is decoded; less where `endpoint_ms` would leave
+        no time to decode it in.
     min_speech_ms: shorter sounds are no utterance.
     min_silence_ms: a pause this long parts two regions of one utterance.
     """
@@ -51,7 +59,7 @@ class EndpointRule:
     @property
     def tail_frames(self) -> int:
         tail, endpoint = frames_of(self.tail_ms), self.endpoint_frames
-        return tail if endpoint is None else min(tail, endpoint)
+        return tail if endpoint is None else max(1, min(tail, endpoint - _DECODE_FRAMES))
 
 
 def frames_of(ms: int) -> int:
@@ -220,13 +228,22 @@ class Endpointer:
         endpoint = self.rule.endpoint_frames
         end = pause * FRAME_SAMPLES
         shortest = min(self.rule.min_utterance_ms * SAMPLE_RATE_HZ // 1000, self.rule.max_utterance_samples)
-        if endpoint is not None and lasted >= endpoint and self.position - start >= shortest:
+        over = endpoint is not None and self._lasted_frames(start, pause) >= endpoint
+        if over and self.position - start >= shortest:
             return self._end(end, self.position, "silence")
         if endpoint is None and self._is_full():
             return self._end(end, self.position, "max_length")
         if lasted == self.rule.tail_frames and end > start:
             return [Paused(self._spoken(end, self.position))]
         return []
+
+    def _lasted_frames(self, start: int, pause: int) -> int:
+        """Of the pause so far, counted from where speech faded."""
+        lasted, first = self._frame - pause, start // FRAME_SAMPLES
+        if lasted < _CLOSURE_FRAMES or pause <= first:
+            return lasted
+        threshold, before = self.rule.threshold, self._heard[pause - 1 - first]
+        return lasted + sum(before < threshold + way * (1.0 - threshold) for way in (_SURE, _FADING))
 
     @property
     def _max_frames(self) -> int:

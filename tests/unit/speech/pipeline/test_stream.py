@@ -96,8 +96,14 @@ def test_a_speculation_that_was_shed_is_wished_for_again_as_a_final() -> None:
 
 
 def test_with_an_endpoint_no_longer_than_the_tail_there_is_nothing_to_speculate_on() -> None:
-    driver = run(audio((1.0, 1), (1.0, 0)), replace(SILENT, endpointing_ms=100))
+    driver = run(audio((1.0, 1), (1.0, 0)), replace(SILENT, endpointing_ms=30))
     assert [wish.purpose for wish in driver.wishes] == ["final"]
+
+
+def test_before_a_short_endpoint_there_is_time_to_decode() -> None:
+    driver = run(audio((1.0, 1), (1.0, 0)), replace(SILENT, endpointing_ms=100))
+    assert [wish.purpose for wish in driver.wishes] == ["speculative"]
+    assert driver.text == "w0 w1 w2 w3 w4"
 
 
 def test_finals_come_in_order_whatever_order_the_answers_come_in() -> None:

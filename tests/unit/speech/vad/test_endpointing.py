@@ -55,6 +55,24 @@ def test_what_is_paused_at_is_what_ends() -> None:
     assert ended.spoken.tail_end == 12 * FRAME
 
 
+@pytest.mark.parametrize(("before", "frames"), [(0.9, 10), (0.8, 9), (0.7, 9), (0.5, 8)])
+def test_a_pause_is_counted_from_where_speech_faded(before: float, frames: int) -> None:
+    endpointer = Endpointer(RULE)
+    said = [0.9] * 7 + [before]
+    found = [endpointer.judge(p) for p in (*said, *[0.1] * frames)]
+    assert [kinds(each) for each in found[-2:]] == ["", "Ended"]
+    (ended,) = found[-1]
+    assert isinstance(ended, Ended)
+    assert (ended.spoken.end, ended.spoken.tail_end) == (8 * FRAME, 12 * FRAME)
+
+
+def test_a_closed_consonant_is_not_made_longer() -> None:
+    endpointer = Endpointer(replace(RULE, endpoint_ms=100))
+    said = [0.9] * 7 + [0.5]
+    found = [kinds(endpointer.judge(p)) for p in (*said, *[0.1] * 4)]
+    assert found[-4:] == ["Paused", "", "", "Ended"]
+
+
 def test_a_pause_that_is_too_short_is_gone_on_from() -> None:
     found = listen(RULE, "#####.....###")
     assert kinds(found) == "Began Paused Resumed Ended"
