@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from dataclasses import replace
 
 import numpy as np
 import openai
@@ -9,6 +10,20 @@ import pytest
 import soundfile
 import soxr
 from websockets.exceptions import InvalidStatus
+
+from voiceforge.api.app import create_app
+from voiceforge.api.http.config import HttpConfig
+from voiceforge.infra.enginehost.in_process import InProcessHosts
+from voiceforge.infra.modelstore.disk import DiskModelStore
+from voiceforge.infra.modelstore.hub import Hub
+from voiceforge.services.engine_room import EngineRoom
+from voiceforge.services.models import Models
+from voiceforge.services.streams import StreamLimits, Streams
+from voiceforge.speech.audio.stream_decoder import LocalStreamDecoders
+from voiceforge.telemetry.metrics import Metrics
+from voiceforge.testing.fake_engine import FakeEngine, says
+from voiceforge.testing.live_server import live_server
+from voiceforge.testing.scripted_services import ScriptedTranscriptions, scripted_services
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 COMPLETED = f"{TRANSCRIPTION}.completed"
@@ -150,6 +165,57 @@ async def test_silence_says_nothing(async_client):
                     break
     assert check_turns(events) == [""]
     assert not [event for event in events if event.type == "input_audio_buffer.speech_started"]
+
+
+@pytest.fixture
+def deaf(tmp_path):
+    """A server whose voice detector hears speech, and whose engine no words in it."""
+    metrics = Metrics("test")
+    engines = EngineRoom(InProcessHosts(lambda model_id: FakeEngine(says("")), None), metrics=metrics)
+    streams = Streams(
+        models=Models(
+            DiskModelStore(tmp_path / "models", Hub(None), offline=True),
+            default="moonshine-tiny-en",
+            aliases={},
+            loaded=engines,
+        ),
+        engines=engines,
+        aligner=lambda: None,
+        decoders=LocalStreamDecoders(),
+        metrics=metrics,
+        limits=StreamLimits(),
+    )
+    made = scripted_services(ScriptedTranscriptions(), tmp_path)
+    app = create_app(replace(made, streams=streams), HttpConfig(tmp_path, "1.2.3", api_key="key"))
+    with live_server(app) as server:
+        yield server.url
+    engines.close(0)
+    streams.close()
+    made.engines.close(0)
+
+
+def test_speech_without_words_is_an_item_without_words(deaf, beckett):
+    with (
+        openai.OpenAI(base_url=f"{deaf}/v1", api_key="key", max_retries=0) as client,
+        client.realtime.connect(extra_query={"intent": "transcription"}) as connection,
+    ):
+        for piece in pieces(pcm(beckett).tobytes(), 48_000):
+            connection.input_audio_buffer.append(audio=piece)
+        events = []
+        while not events or events[-1].type != "conversation.item.done":
+            events.append(connection.recv())
+    assert check_turns(events) == [""]
+    assert [event.type for event in events if event.type != "session.created"] == [
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+        "conversation.item.added",
+        COMPLETED,
+        "conversation.item.done",
+    ]
+    started, stopped = events[1:3]
+    assert started.item_id == stopped.item_id
+    assert started.audio_start_ms < stopped.audio_end_ms
 
 
 async def test_client_secrets(async_client, door):

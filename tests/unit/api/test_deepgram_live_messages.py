@@ -20,6 +20,7 @@ from voiceforge.speech.transcript.stream_events import (
     Flushed,
     Interim,
     Revision,
+    SpeechEnded,
     SpeechStarted,
     StreamEvent,
     UtteranceEnd,
@@ -50,6 +51,14 @@ def final(
 
 def interim(*texts: str, end: float = 1.0) -> Interim:
     return Interim(0, 0, 0.0, end, " ".join(texts), words(*texts, confidence=None), 0)
+
+
+def test_speech_without_words_is_over_for_who_was_told_that_it_started():
+    assert told(messages_for(), SpeechEnded(0, 0.5, 1.2)) == []
+    [message] = told(messages_for(vad_events=True), SpeechEnded(0, 0.5, 1.2))
+    assert (message["type"], message["start"], message["duration"]) == ("Results", 0.5, pytest.approx(0.7))
+    assert (message["is_final"], message["speech_final"], message["from_finalize"]) == (True, False, False)
+    assert message["channel"]["alternatives"][0]["transcript"] == ""
 
 
 def test_a_result_has_every_field_that_the_strictest_sdk_insists_on():

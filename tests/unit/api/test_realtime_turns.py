@@ -14,6 +14,7 @@ from voiceforge.speech.transcript.stream_events import (
     Final,
     Flushed,
     Interim,
+    SpeechEnded,
     SpeechStarted,
     UtteranceEnd,
 )
@@ -174,6 +175,28 @@ def test_a_start_without_words_begins_the_turn_of_the_next():
     assert [event["type"] for event in told].count(STARTED) == 1
     [completed] = [event for event in told if event["type"] == COMPLETED]
     assert completed["usage"]["seconds"] == 1.0
+
+
+def test_speech_without_words_ends_in_an_item_without_words():
+    made = turns()
+    told = heard(made, SpeechStarted(0, 0.5), SpeechStarted(0, 2.0), SpeechEnded(0, 0.5, 1.2))
+    assert shown(told) == [
+        (STARTED, "item_1"),
+        (STOPPED, "item_1"),
+        (COMMITTED, "item_1"),
+        (ADDED,),
+        (COMPLETED, "", "item_1"),
+        (DONE,),
+        (STARTED, "item_2"),
+    ]
+    assert told[1]["audio_end_ms"] == 1200
+    assert told[4]["usage"]["seconds"] == 0.7
+
+
+def test_an_end_without_words_of_what_was_never_told_to_start_says_nothing():
+    made = turns()
+    assert heard(made, SpeechEnded(0, 0.5, 1.2)) == []
+    assert heard(turns(detecting=False), SpeechStarted(0, 0.5), SpeechEnded(0, 0.5, 1.2)) == []
 
 
 def test_commits_end_turns_where_no_silence_does():
@@ -339,6 +362,11 @@ class Session:
             case "speak":
                 if self.speaking_from is None or not self.said_now:
                     self.speak(size)
+            case "hum":
+                if self.speaking_from is None:
+                    self.hear(SpeechStarted(0, self.now))
+                    self.hear(SpeechEnded(0, self.now, self.now + 0.3))
+                    self.now += 0.9
             case "pause":
                 self.end("silence")
                 self.now += 0.6
@@ -361,7 +389,9 @@ class Session:
 
 
 steps = st.lists(
-    st.tuples(st.sampled_from(["speak", "speak", "pause", "long", "commit", "clear"]), st.integers(1, 4)),
+    st.tuples(
+        st.sampled_from(["speak", "speak", "hum", "pause", "long", "commit", "clear"]), st.integers(1, 4)
+    ),
     max_size=25,
 )
 

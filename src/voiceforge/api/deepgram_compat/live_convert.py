@@ -26,6 +26,7 @@ from voiceforge.speech.transcript.stream_events import (
     Final,
     Flushed,
     Interim,
+    SpeechEnded,
     SpeechStarted,
     StreamEvent,
     UtteranceEnd,
@@ -68,6 +69,8 @@ class LiveMessages:
                 return [self._interim(event, channels)]
             case Final():
                 return [self._final(event, channels)]
+            case SpeechEnded():
+                return self._speech_ended(event, channels)
             case UtteranceEnd():
                 place = [event.channel, channels]
                 end = round(event.last_word_end, 3)
@@ -98,6 +101,13 @@ class LiveMessages:
             speech_final=event.reason == "silence" and bool(words),
             from_finalize=from_finalize,
         )
+
+    def _speech_ended(self, event: SpeechEnded, channels: int) -> list[Message]:
+        """Who was told that speech started hears that nothing was said in it."""
+        self._frozen_until[event.channel] = event.end
+        if not self._wish.vad_events:
+            return []
+        return [self._results(event.channel, channels, event.start, event.end, [], None, is_final=True)]
 
     def _flushed(self, event: Flushed, channels: int) -> list[Message]:
         """Clients wait for one answer to each `Finalize`, whether or not anything was said."""

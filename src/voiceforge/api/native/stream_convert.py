@@ -17,6 +17,7 @@ from voiceforge.speech.transcript.stream_events import (
     Flushed,
     Interim,
     Revision,
+    SpeechEnded,
     SpeechStarted,
     StreamEvent,
     UtteranceEnd,
@@ -111,6 +112,13 @@ def event_message(
                     round(event.language.probability, 4) if event.language is not None else None
                 ),
                 "reason": event.reason,
+            }
+        case SpeechEnded():
+            told = {
+                "type": "speech_ended",
+                "channel": event.channel,
+                "start": _seconds(event.start),
+                "end": _seconds(event.end),
             }
         case UtteranceEnd():
             told = {

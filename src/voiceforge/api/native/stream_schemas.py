@@ -187,6 +187,15 @@ class FinalOut(_Told):
     reason: Literal["silence", "max_length", "finalize", "close"]
 
 
+class SpeechEndedOut(_Told):
+    """Speech without words is over: no final tells of it."""
+
+    type: Literal["speech_ended"]
+    channel: int
+    start: float
+    end: float
+
+
 class UtteranceEndOut(_Told):
     type: Literal["utterance_end"]
     channel: int
@@ -255,6 +264,7 @@ SERVER_MESSAGES: tuple[type[BaseModel], ...] = (
     SpeechStartedOut,
     InterimOut,
     FinalOut,
+    SpeechEndedOut,
     UtteranceEndOut,
     FlushedOut,
     RevisionOut,

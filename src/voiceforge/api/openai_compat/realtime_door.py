@@ -31,6 +31,7 @@ from voiceforge.speech.transcript.stream_events import (
     Final,
     Flushed,
     Interim,
+    SpeechEnded,
     SpeechStarted,
     StreamEvent,
 )
@@ -294,7 +295,7 @@ def _moved(event: StreamEvent, by: float) -> StreamEvent:
     match event:
         case SpeechStarted() | Flushed():
             return replace(event, at=event.at + by)
-        case Interim() | Final():
+        case Interim() | Final() | SpeechEnded():
             return replace(event, start=event.start + by, end=event.end + by)
         case _:
             return event

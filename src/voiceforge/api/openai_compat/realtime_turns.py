@@ -23,6 +23,7 @@ from voiceforge.speech.transcript.stream_events import (
     Final,
     Flushed,
     Interim,
+    SpeechEnded,
     SpeechStarted,
     StreamEvent,
 )
@@ -88,6 +89,8 @@ class Turns:
                 return self._interim(event)
             case Final():
                 return self._final(event)
+            case SpeechEnded():
+                return self._speech_ended(event)
             case Flushed():
                 return self._flushed()
             case _:
@@ -174,18 +177,33 @@ class Turns:
         told: list[ServerEvent] = []
         if over:
             told += self._told_to_speak(event.start)
-            turn.since = turn.spoken_from
-            self._end_turn(event.end)
-            stopped = {"audio_end_ms": _ms(event.end), "item_id": turn.item_id}
-            told.append({"type": "input_audio_buffer.speech_stopped", **stopped})
-            told += self._committed(turn)
+            told += self._stopped(turn, turn.spoken_from, event.end)
         elif turn is self._current and event.text:
             told += self._told_to_speak(event.start)
         told += self._delta(turn, turn.text.settled(event))
         if over:
-            self._flushing.remove(turn)
-            told += self._completed(turn) + self._next_start()
+            told += self._settled(turn)
         return told
+
+    def _speech_ended(self, event: SpeechEnded) -> list[ServerEvent]:
+        """Nothing was said: a turn that the client knows of ends all the same."""
+        self._heard_until = event.end
+        turn = self._turn_at((event.start + event.end) / 2)
+        if not self.detecting or turn is not self._current or not turn.started:
+            return []
+        since = event.start if turn.spoken_from is None else turn.spoken_from
+        return self._stopped(turn, since, event.end) + self._settled(turn)
+
+    def _stopped(self, turn: _Turn, since: float, until: float) -> list[ServerEvent]:
+        """A silence ends the current turn; `_settled` must follow."""
+        turn.since = since
+        self._end_turn(until)
+        stopped = {"audio_end_ms": _ms(until), "item_id": turn.item_id}
+        return [{"type": "input_audio_buffer.speech_stopped", **stopped}, *self._committed(turn)]
+
+    def _settled(self, turn: _Turn) -> list[ServerEvent]:
+        self._flushing.remove(turn)
+        return self._completed(turn) + self._next_start()
 
     def _told_to_speak(self, at: float) -> list[ServerEvent]:
         """Speech that goes on over a commit is not noticed anew, but is the first of its turn."""

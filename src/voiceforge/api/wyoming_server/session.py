@@ -17,7 +17,7 @@ from voiceforge.api.wyoming_server.frames import Frame
 from voiceforge.errors import InvalidRequest, NotFound
 from voiceforge.services.streams import Stream, Streams
 from voiceforge.speech.transcript.growing_text import GrowingText
-from voiceforge.speech.transcript.stream_events import Final, Interim, SpeechStarted
+from voiceforge.speech.transcript.stream_events import Final, Interim, SpeechEnded, SpeechStarted
 
 Send = Callable[[str, Mapping[str, Any] | None], Awaitable[None]]
 Describe = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -167,6 +167,8 @@ class _Command:
                     language = event.language.code if event.language and event.text else language
                     if event.reason != "max_length":
                         await self._send("voice-stopped", {"timestamp": round(event.end * 1000)})
+                case SpeechEnded(end=end):
+                    await self._send("voice-stopped", {"timestamp": round(end * 1000)})
                 case _:
                     pass
             if piece:

@@ -19,6 +19,7 @@ from voiceforge.speech.transcript.stream_events import (
     Final,
     Flushed,
     Interim,
+    SpeechEnded,
     StreamEvent,
     UtteranceEnd,
 )
@@ -133,7 +134,8 @@ class Telling:
         ]
 
     def _final(self, utterance: Utterance, answer: SettledWindow) -> list[StreamEvent]:
-        """None where there were no words, unless somebody waits for one."""
+        """Where there were no words only the end of speech, unless somebody waits for a final; not even that
+        where it was cut and goes on."""
         assert utterance.spoken is not None
         assert utterance.reason is not None
         speech = Span(utterance.spoken.start / SAMPLE_RATE_HZ, utterance.spoken.end / SAMPLE_RATE_HZ)
@@ -144,9 +146,11 @@ class Telling:
             keeping(_promised(utterance, answer), answer.segments, speech),
             words=utterance.plan.word_times != "none",
         )
-        if not segments and utterance.told is None and utterance.reason != "finalize":
-            return []
         start = max(speech.start, self._told_until)
+        if not segments and utterance.told is None and utterance.reason != "finalize":
+            if utterance.reason == "max_length":
+                return []
+            return [SpeechEnded(self._channel, start, max(speech.end, start))]
         fixed = utterance.plan.decode.language
         final = Final(
             channel=self._channel,

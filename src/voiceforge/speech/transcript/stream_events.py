@@ -1,7 +1,7 @@
 """What a live stream reports. Every protocol is a translation of these.
 
 Of one channel, in order: SpeechStarted, any Interim, one Final per utterance (more where it was cut because
-it grew long), UtteranceEnd. `Flushed` answers a finalize, `Closed` is the last of all.
+it grew long) or SpeechEnded, UtteranceEnd. `Flushed` answers a finalize, `Closed` is the last of all.
 
 All times are float seconds from the start of the stream, counted in samples received.
 """
@@ -68,6 +68,15 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """Speech is over in which no words were heard: this takes the place of its final."""
+
+    channel: int
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class UtteranceEnd:
     """Nothing was said for `utterance_end_ms` after the word that ended there."""
 
@@ -112,4 +121,6 @@ class Closed:
     duration: float
 
 
-StreamEvent = SpeechStarted | Interim | Final | UtteranceEnd | Flushed | Revision | Warned | Closed
+StreamEvent = (
+    SpeechStarted | Interim | Final | SpeechEnded | UtteranceEnd | Flushed | Revision | Warned | Closed
+)

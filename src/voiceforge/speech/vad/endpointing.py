@@ -26,6 +26,8 @@ _FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE_HZ
 _SURE, _FADING = 0.8, 0.2
 """Of the way from the threshold to 1. Silero falls slowly, the more so the softer speech ends: where the last
 frame before a pause is below the first, speech had ended in it; below the second, in the one before it."""
+_FADING_FROM_SAMPLES = 2 * SAMPLE_RATE_HZ
+"""In a shorter utterance the second is not looked at: parted too soon, it is recognised worse."""
 _CLOSURE_FRAMES = 5
 """160 ms: in a shorter pause a consonant may be closed, however speech faded."""
 _DECODE_FRAMES = 3
@@ -243,7 +245,8 @@ class Endpointer:
         if lasted < _CLOSURE_FRAMES or pause <= first:
             return lasted
         threshold, before = self.rule.threshold, self._heard[pause - 1 - first]
-        return lasted + sum(before < threshold + way * (1.0 - threshold) for way in (_SURE, _FADING))
+        levels = (_SURE, _FADING) if pause * FRAME_SAMPLES - start >= _FADING_FROM_SAMPLES else (_SURE,)
+        return lasted + sum(before < threshold + level * (1.0 - threshold) for level in levels)
 
     @property
     def _max_frames(self) -> int:

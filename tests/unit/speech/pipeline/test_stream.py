@@ -125,9 +125,9 @@ def test_a_long_utterance_comes_in_several_finals_and_began_once() -> None:
     assert driver.text == " ".join(f"w{i}" for i in range(46) if (i != 99 and i < 45) or i == 45)
 
 
-def test_speech_without_words_tells_no_final_and_is_a_gap() -> None:
+def test_speech_without_words_tells_its_end_in_place_of_a_final_and_is_a_gap() -> None:
     driver = run(audio((1.0, 1), (1.0, 0)), SILENT, lambda wanted: settled(wanted.audio.window, []))
-    assert kinds(driver) == ["SpeechStarted", "Closed"]
+    assert kinds(driver) == ["SpeechStarted", "SpeechEnded", "Closed"]
     coverage = driver.recogniser.account.coverage()
     assert (coverage.speech_s, coverage.transcribed_s) == (pytest.approx(1.024), 0.0)
     assert len(coverage.gaps) == 1

@@ -55,15 +55,18 @@ def test_what_is_paused_at_is_what_ends() -> None:
     assert ended.spoken.tail_end == 12 * FRAME
 
 
-@pytest.mark.parametrize(("before", "frames"), [(0.9, 10), (0.8, 9), (0.7, 9), (0.5, 8)])
-def test_a_pause_is_counted_from_where_speech_faded(before: float, frames: int) -> None:
+@pytest.mark.parametrize(
+    ("said_before", "before", "frames"),
+    [(69, 0.9, 10), (69, 0.8, 9), (69, 0.7, 9), (69, 0.5, 8), (7, 0.8, 9), (7, 0.5, 9)],
+)
+def test_a_pause_is_counted_from_where_speech_faded(said_before: int, before: float, frames: int) -> None:
     endpointer = Endpointer(RULE)
-    said = [0.9] * 7 + [before]
+    said = [0.9] * said_before + [before]
     found = [endpointer.judge(p) for p in (*said, *[0.1] * frames)]
     assert [kinds(each) for each in found[-2:]] == ["", "Ended"]
     (ended,) = found[-1]
     assert isinstance(ended, Ended)
-    assert (ended.spoken.end, ended.spoken.tail_end) == (8 * FRAME, 12 * FRAME)
+    assert (ended.spoken.end, ended.spoken.tail_end) == (len(said) * FRAME, (len(said) + 4) * FRAME)
 
 
 def test_a_closed_consonant_is_not_made_longer() -> None:
