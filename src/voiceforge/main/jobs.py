@@ -35,7 +35,7 @@ from voiceforge.services.jobs import Jobs
 from voiceforge.services.leftovers import Leftovers
 from voiceforge.services.old_news import OldNews
 from voiceforge.services.retention import RetentionSweep
-from voiceforge.services.stream_keeping import StreamKeeper
+from voiceforge.services.stream_keeper import StreamKeeper
 from voiceforge.services.uploads import Uploads
 from voiceforge.services.webhook_delivery import DeliveryRules, WebhookDelivery
 from voiceforge.services.webhook_workers import WebhookWorkers

@@ -199,7 +199,8 @@ class Revisions:
         first, last = finals[0], finals[-1]
         from_s = max(0.0, first.start - _AROUND_S)
         audio = await asyncio.to_thread(self._read, first.channel, from_s, last.end + _AROUND_S)
-        if not audio:
+        if not audio:  # kept no further
+            self._reviser.metrics.revision_dropped()
             return
         options = replace(self._options(), channels="mix", raw=_PCM, limits=AudioLimits(0.0))
         transcript = await self._reviser.transcribe(

@@ -49,7 +49,8 @@ from voiceforge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # they bring the database with them
     from voiceforge.infra.db.records import Retention
-    from voiceforge.services.stream_keeping import Keeping, Polish, StreamKeeper
+    from voiceforge.services.stream_keeper import StreamKeeper
+    from voiceforge.services.stream_keeping import Keeping, Polish
     from voiceforge.services.stream_spool import Spool
 
 __all__ = ["BEST", "Stream", "StreamLimits", "StreamRequest", "Streams", "Told"]
@@ -182,6 +183,10 @@ class Streams:
         Raises:
             PermissionDenied, ModelNotFound, ModelNotInstalled, UnsupportedOption, InvalidRequest.
         """
+        return self._checked(request)[0]
+
+    def _checked(self, request: StreamRequest) -> tuple[str, Polish | None]:
+        """The model's id, and how the stream is to be polished."""
         request.caller.needs(Scope.TRANSCRIBE)
         model_id = self._models.resolve(request.model)
         request.caller.check_model(model_id)
@@ -192,8 +197,11 @@ class Streams:
             capabilities = self._models.capabilities(self._models.require_installed(request.model))
         if capabilities is not None:
             make_stream_plan(request.options, capabilities, frozenset())
-        self._polish(request, model_id)
-        return model_id
+        if request.polish is None:
+            return model_id, None
+        if self._keeper is None:
+            raise UnsupportedOption("nothing is kept here, so no stream can be polished", field="polish")
+        return model_id, self._keeper.polish(request, request.polish, model_id)
 
     async def open(self, request: StreamRequest) -> Stream:
         """Raises as `check` does, and:
@@ -202,12 +210,12 @@ class Streams:
             Overloaded: there are too many streams, or those there are wait too long already.
             Unavailable, ShuttingDown.
         """
-        model_id = self.check(request)
+        model_id, polish = self._checked(request)
         self._admit(request.caller.tenant)
         opening = object()
         self._opening[opening] = (time.monotonic(), request.caller.tenant)
         try:
-            return await self._open(request, model_id)
+            return await self._open(request, model_id, polish)
         finally:
             del self._opening[opening]
 
@@ -267,9 +275,9 @@ class Streams:
         if lag_s > self._limits.max_lag_s:
             raise Overloaded("the streams there are wait too long already", retry_after_s=max(1.0, lag_s))
 
-    async def _open(self, request: StreamRequest, model_id: str) -> Stream:
+    async def _open(self, request: StreamRequest, model_id: str, polish: Polish | None) -> Stream:
         loop = asyncio.get_running_loop()
-        polish, stream_id = self._polish(request, model_id), secrets.token_hex(16)
+        stream_id = secrets.token_hex(16)
         work = loop.run_in_executor(self._openers, self._prepare, request, model_id, stream_id, polish)
         try:
             prepared = await asyncio.shield(work)
@@ -281,18 +289,6 @@ class Streams:
         except BaseException:
             prepared.give_up()
             raise
-
-    def _polish(self, request: StreamRequest, model_id: str) -> Polish | None:
-        """How it is to be polished.
-
-        Raises:
-            ModelNotFound, ModelNotInstalled, UnsupportedOption.
-        """
-        if request.polish is None:
-            return None
-        if self._keeper is None:
-            raise UnsupportedOption("nothing is kept here, so no stream can be polished", field="polish")
-        return self._keeper.polish(request, model_id)
 
     def _prepare(
         self, request: StreamRequest, model_id: str, stream_id: str, polish: Polish | None

@@ -21,7 +21,7 @@ from voiceforge.services.batches import Batches
 from voiceforge.services.container import Services
 from voiceforge.services.job_rules import RunRules
 from voiceforge.services.job_watch import JobWatch
-from voiceforge.services.stream_keeping import StreamKeeper
+from voiceforge.services.stream_keeper import StreamKeeper
 from voiceforge.services.streams import StreamLimits, Streams
 from voiceforge.services.uploads import Uploads
 from voiceforge.speech.audio.stream_decoder import LocalStreamDecoders
