@@ -17,6 +17,7 @@ VoiceForgeError
 │   └── ModelNotFound  ModelNotInstalled  BlobMissing
 ├── Conflict
 ├── Overloaded                the queue is full; says when to come back
+│   └── RateLimited             this caller asks too often, or for too much at once
 ├── Unavailable               a part we need is missing or not ready yet
 │   ├── DependencyMissing
 │   └── ShuttingDown  EngineCrashed
@@ -219,6 +220,10 @@ class Overloaded(VoiceForgeError):
     kind = ErrorKind.OVERLOADED
     code = "overloaded"
     retryable = True
+
+
+class RateLimited(Overloaded):
+    code = "rate_limited"
 
 
 class Unavailable(VoiceForgeError):

@@ -128,12 +128,13 @@ async def test_a_key_gives_its_own_caller(house: House) -> None:
         scopes=frozenset({Scope.TRANSCRIBE, Scope.READ}),
         key_id=key.id,
         models=frozenset({"tiny"}),
-        tier="pro",
+        tier="unlimited",
+        key_tier="pro",
         address=HERE,
     )
 
 
-async def test_it_has_the_tier_of_its_tenant_where_it_has_none_of_its_own(house: House) -> None:
+async def test_it_has_the_tier_of_its_tenant(house: House) -> None:
     text, _ = await house.key()
     assert (await house.process().caller(offered(text))).tier == "unlimited"
 

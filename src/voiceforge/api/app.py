@@ -24,6 +24,7 @@ from voiceforge.api.http.early_reply import EarlyReply
 from voiceforge.api.http.errors import ErrorBoundary, ErrorReplies, install_handlers
 from voiceforge.api.http.observe import Observe
 from voiceforge.api.http.proxies import believing
+from voiceforge.api.http.rate_limits import RateLimits
 from voiceforge.api.http.request_id import RequestIds
 from voiceforge.api.http.response_headers import ResponseHeaders
 from voiceforge.api.http.sockets import open_socket
@@ -41,6 +42,7 @@ from voiceforge.api.openai_compat import realtime_door as realtime
 from voiceforge.api.openai_compat import realtime_routes
 from voiceforge.api.openai_compat import routes as openai
 from voiceforge.api.openai_compat.errors import OpenAIErrors
+from voiceforge.api.openai_compat.rate_fields import rate_fields
 from voiceforge.services.authentication import Authentication
 from voiceforge.services.container import Services
 from voiceforge.speech.options import StreamOptions
@@ -64,6 +66,8 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
 
     def around(app: ASGIApp) -> ASGIApp:
         """The last one is the outermost."""
+        if services.limits is not None:
+            app = RateLimits(app, services.limits, replies, {OpenAIErrors.name: rate_fields})
         app = Authenticate(app, authentication, replies, keys)
         app = ErrorBoundary(app, replies=replies)
         app = ListenFrame(app)

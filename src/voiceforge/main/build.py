@@ -42,6 +42,7 @@ from voiceforge.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from voiceforge.infra.audiohost.keeper import AudioHostKeeper
     from voiceforge.infra.enginehost.keeper import HostKeeper, Hosts
+    from voiceforge.services.limits import Limits
     from voiceforge.services.streams import Streams
 
 _LISTENERS_PER_CORE = 2
@@ -152,7 +153,14 @@ def build(
         version=version,
     )
     streams = _streams(settings, models, engines, transcriptions, metrics, decoders) if live else None
-    return Services(transcriptions, models, health, engines, metrics, results, streams)
+    rates = _limits(settings, metrics) if live else None
+    return Services(transcriptions, models, health, engines, metrics, results, streams, rates)
+
+
+def _limits(settings: Settings, metrics: Metrics) -> Limits:
+    from voiceforge.main.limits import build_limits
+
+    return build_limits(settings, metrics)
 
 
 def _streams(

@@ -31,6 +31,7 @@ from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.errors import VoiceForgeError
 from voiceforge.main.drain import DrainGate
 from voiceforge.main.early_signals import RELOAD_SIGNAL, STOP_SIGNALS, EarlySignals
+from voiceforge.main.limits import TierFile
 from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.services.container import Services
@@ -177,6 +178,8 @@ class HttpServer:
             await asyncio.to_thread(self._close)
             if self._services.results is not None:
                 await self._services.results.close()
+            if self._services.limits is not None:
+                await self._services.limits.close()
             if self._jobs is not None:
                 await self._jobs.close()
             _log.info("stopped")
@@ -188,6 +191,8 @@ class HttpServer:
         chores = [asyncio.create_task(self._preload()), asyncio.create_task(self._sweep())]
         if self._jobs is not None:
             chores.append(asyncio.create_task(self._jobs.run()))
+        if self._services.limits is not None:
+            chores.append(asyncio.create_task(TierFile(self._settings, self._services.limits.tiers).keep()))
         if self._tls is not None:
             chores.append(asyncio.create_task(self._keep_tls(self._tls, server)))
         try:

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
 from voiceforge.main.settings_auth import AuthSettings
 from voiceforge.main.settings_jobs import JobSettings, RetentionSettings, UploadSettings, WebhookSettings
+from voiceforge.main.settings_limits import LimitSettings, TierTable
 from voiceforge.main.settings_outside import (
     CacheSettings,
     DatabaseSettings,
@@ -86,7 +87,13 @@ class Settings(Section):
         examples=["a-long-random-text"],
         description="Key that clients must send; needed to listen beyond this machine.",
     )
+    tiers: TierTable = Field(
+        default={},
+        description="How much whom may use, by name: tables such as `[tiers.pro]`, beside and over those "
+        "built in, taken up while the server runs. See limits.md.",
+    )
     auth: AuthSettings = AuthSettings()
+    limits: LimitSettings = LimitSettings()
     server: ServerSettings = ServerSettings()
     audio: AudioSettings = AudioSettings()
     vad: VadSettings = VadSettings()
@@ -107,6 +114,18 @@ class Settings(Section):
     secrets: SecretSettings = SecretSettings()
     log: LogSettings = LogSettings()
     features: FeatureSettings = FeatureSettings()
+
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """The TOML file that was read."""
+        return self._file
+
+    def read_from(self, file: Path) -> Settings:
+        """Itself, with its file remembered."""
+        self._file = file
+        return self
 
     @field_validator("data_dir")
     @classmethod

@@ -124,6 +124,9 @@ def load_with_origins(
             problems.append(message)
     if problems:
         raise ConfigurationError(problems)
+    for layer in layers:
+        if layer.origin.kind == "file":
+            settings = settings.read_from(Path(layer.origin.name).expanduser().absolute())
     return LoadedSettings(
         settings,
         {path: origin for path, origin in origins.items() if origin.kind != "default"},

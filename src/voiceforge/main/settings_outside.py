@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import ByteSize, Field, SecretStr, field_validator
 
 from voiceforge.infra.blobs.address import Encryption, parse_store_url
-from voiceforge.main.settings_values import Names, Section, http_address
+from voiceforge.main.settings_values import Names, Section, http_address, redis_address
 
 
 class DatabaseSettings(Section):
@@ -137,12 +136,7 @@ class CacheSettings(Section):
     @field_validator("url")
     @classmethod
     def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            parts = urlsplit(value.get_secret_value())
-            found = parts.path if parts.scheme == "unix" else parts.hostname
-            if parts.scheme not in ("redis", "rediss", "unix") or not found:
-                raise ValueError("should be a redis://, rediss:// or unix:// address")
-        return value
+        return None if value is None else redis_address(value)
 
 
 class FetchSettings(Section):

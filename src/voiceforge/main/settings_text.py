@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types as bounds
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -138,6 +138,8 @@ def _toml(value: Any) -> str:
         case dict():
             pairs = ", ".join(f"{_toml(name)} = {_toml(item)}" for name, item in value.items())
             return "{ " + pairs + " }" if pairs else "{}"
+        case BaseModel():
+            return _toml(value.model_dump(mode="json", exclude_none=True))
         case Path() | str():
             return json.dumps(str(value), ensure_ascii=False)
         case _:
@@ -158,7 +160,7 @@ def _kind(field: FieldInfo) -> str:
     if get_origin(kind) is tuple:
         return "list of names"
     if get_origin(kind) is dict:
-        return "table of names"
+        return "table of names" if get_args(kind)[1] is str else "table of tables"
     names = {bool: "true or false", int: "whole number", float: "number", Path: "path", SecretStr: "secret"}
     word = names.get(kind, "size" if issubclass(kind, int) else "text")
     limits = []

@@ -7,7 +7,7 @@ import json
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 
 def _json(text: str) -> object:
@@ -38,6 +38,11 @@ def _table_from_text(value: object) -> object:
     return {name.strip(): target.strip() for name, _, target in pairs}
 
 
+def json_table(value: object) -> object:
+    """Environment variables bring tables of tables as JSON."""
+    return _json(value) if isinstance(value, str) else value
+
+
 def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         ipaddress.ip_network(name, strict=False)
@@ -54,6 +59,14 @@ def http_address(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("should be an http or https address")
     return value.rstrip("/")
+
+
+def redis_address(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    found = parts.path if parts.scheme == "unix" else parts.hostname
+    if parts.scheme not in ("redis", "rediss", "unix") or not found:
+        raise ValueError("should be a redis://, rediss:// or unix:// address")
+    return value
 
 
 class Section(BaseModel):

@@ -67,7 +67,8 @@ class Caller:
     """Somebody who is known, for as long as one request or one connection.
 
     user_id: None for a key that is nobody's own. key_id: None where they came with something else.
-    models: the ids they may use; None: all. tier: the name of the limits that apply; None: there are none.
+    models: the ids they may use; None: all. tier: the name of the tenant's limits; None: there are none.
+    key_tier: likewise of limits that are the key's alone, and hold besides.
     address: where they call from, as far as that is known.
     until: Unix seconds; what they came with ends then, and what they are given for it. None: it lasts.
     """
@@ -79,6 +80,7 @@ class Caller:
     key_id: str | None = None
     models: frozenset[str] | None = None
     tier: str | None = None
+    key_tier: str | None = None
     address: str | None = None
     until: float | None = None
 

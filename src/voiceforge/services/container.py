@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
     from voiceforge.services.batches import Batches
     from voiceforge.services.job_watch import JobWatch
     from voiceforge.services.jobs import Jobs
+    from voiceforge.services.limits import Limits
     from voiceforge.services.streams import Streams
     from voiceforge.services.uploads import Uploads
     from voiceforge.services.webhooks import Webhooks
@@ -24,8 +25,9 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """results: None where nothing is kept. streams, jobs, job_watch, batches, webhooks, uploads: None in
-    processes that accept none. authentication: None where nobody but the configured key is known."""
+    """results: None where nothing is kept. limits: None where nobody is limited. streams, jobs, job_watch,
+    batches, webhooks, uploads: None in processes that accept none. authentication: None where nobody but the
+    configured key is known."""
 
     transcriptions: Transcriptions
     models: Models
@@ -34,6 +36,7 @@ class Services:
     metrics: Metrics
     results: ResultCache | None = None
     streams: Streams | None = None
+    limits: Limits | None = None
     jobs: Jobs | None = None
     job_watch: JobWatch | None = None
     batches: Batches | None = None

@@ -106,6 +106,7 @@ def _known(holder: Holder, key: ApiKey) -> Known:
         key_id=key.id,
         models=None if key.models is None else frozenset(key.models),
         tier=holder.tier,
+        key_tier=key.tier,
     )
     networks = None if key.addresses is None else tuple(map(ipaddress.ip_network, key.addresses))
     return Known(caller, networks)

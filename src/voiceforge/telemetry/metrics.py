@@ -175,6 +175,20 @@ class Metrics:
             multiprocess_mode="livesum",
         )
 
+        self._rate_limited = self._new(
+            Counter, "rate_limited", "Requests and streams refused by a limit, by whose.", ("by",)
+        )
+        self._limiter_faults = self._new(
+            Counter, "limiter_faults", "Times that Redis did not say what was used.", ()
+        )
+        self._limiter_shared = self._new(
+            Gauge,
+            "limits_shared",
+            "0 while this process counts for itself, because Redis is out of reach.",
+            (),
+            multiprocess_mode="livemin",
+        )
+        self._limiter_shared.set(1)
         self._webhooks = self._new(
             Counter,
             "webhook_deliveries",
@@ -395,6 +409,18 @@ class Metrics:
     def webhooks_waiting(self, count: int) -> None:
         """`count` deliveries wait, for their first attempt or another."""
         self._webhooks_waiting.set(count)
+
+    # -- limits
+
+    def rate_limited(self, by: str) -> None:
+        self._rate_limited.labels(by).inc()
+
+    def limiter_fault(self) -> None:
+        self._limiter_faults.inc()
+
+    def limiter_shared(self, shared: bool) -> None:
+        """Whether all processes count together."""
+        self._limiter_shared.set(shared)
 
     # -- jobs
 

@@ -26,7 +26,8 @@ OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
 _SCHEMES = ("bearer", "token")
 """Deepgram's clients say Token; schemes are written in any case."""
 _IN_QUERY = (b"token=", b"access_token=")
-_CALLER = "voiceforge.caller"
+CALLER = "voiceforge.caller"
+"""Where it stands in the scope, for middleware; others ask `caller_of`."""
 
 
 class Connection(Protocol):
@@ -38,7 +39,7 @@ class Connection(Protocol):
 
 def caller_of(connection: Connection) -> Caller:
     """Who made a request, or opened a socket."""
-    caller: Caller = connection.scope[_CALLER]
+    caller: Caller = connection.scope[CALLER]
     return caller
 
 
@@ -92,7 +93,7 @@ class Authenticate:
             await self._app(scope, receive, send)
             return
         try:
-            scope[_CALLER] = await self._authentication.caller(self._offer(scope))
+            scope[CALLER] = await self._authentication.caller(self._offer(scope))
         except VoiceForgeError as error:
             await self._replies.reply(scope, error)(scope, receive, send)
             return

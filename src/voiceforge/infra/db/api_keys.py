@@ -144,7 +144,7 @@ async def _holder(connection: AsyncConnection, query: Select[Any]) -> Holder | N
         tenant=columns["tenant"],
         user_id=columns["user_id"],
         role=columns["user_role"],
-        tier=columns["tier"] or columns["tenant_tier"],
+        tier=columns["tenant_tier"],
         in_force=columns["tenant_disabled_at"] is None and columns["user_disabled_at"] is None,
     )
 

@@ -1,0 +1,83 @@
+"""Refuses who asks too often, before more than the head is read, and tells all others how much is left.
+
+    RateLimit-Policy: "tenant";q=600;w=60       what holds
+    RateLimit: "tenant";r=599;t=60              how it stands
+
+as the IETF's draft has them, and the three fields of its earlier versions, for the window that ends first.
+A surface may have fields of its own besides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from voiceforge.api.http.asgi import STARTED
+from voiceforge.api.http.auth import CALLER, OPEN_PATHS
+from voiceforge.api.http.errors import ErrorReplies
+from voiceforge.services.access import Caller
+from voiceforge.services.limits import WINDOW_S, Limits, Rates
+
+OwnFields = Callable[[Rates], Mapping[str, str]]
+
+
+class RateLimits:
+    """
+    Args:
+        own_fields: of surfaces, by name.
+    """
+
+    def __init__(
+        self, app: ASGIApp, limits: Limits, replies: ErrorReplies, own_fields: Mapping[str, OwnFields]
+    ) -> None:
+        self._app = app
+        self._limits = limits
+        self._replies = replies
+        self._own_fields = own_fields
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN_PATHS):
+            await self._app(scope, receive, send)
+            return
+        caller: Caller = scope[CALLER]
+        rates = await self._limits.spend(caller, caller.address or _peer(scope))
+        if rates is None:
+            await self._app(scope, receive, send)
+            return
+        fields = self._fields(scope, rates)
+        if rates.refused is not None:
+            reply = self._replies.reply(scope, rates.refusal(), headers=fields)
+            await reply(scope, receive, send)
+            return
+
+        async def send_with_fields(message: Message) -> None:
+            if message["type"] in STARTED:
+                message.setdefault("headers", [])
+                headers = MutableHeaders(scope=message)
+                for name, value in fields.items():
+                    headers[name] = value
+            await send(message)
+
+        await self._app(scope, receive, send_with_fields)
+
+    def _fields(self, scope: Scope, rates: Rates) -> dict[str, str]:
+        first = rates.tightest
+        fields = {
+            "RateLimit-Policy": ", ".join(f'"{rate.by}";q={rate.most};w={WINDOW_S}' for rate in rates.all),
+            "RateLimit": ", ".join(
+                f'"{rate.by}";r={rate.remaining};t={math.ceil(rate.reset_s)}' for rate in rates.all
+            ),
+            "RateLimit-Limit": str(first.most),
+            "RateLimit-Remaining": str(first.remaining),
+            "RateLimit-Reset": str(math.ceil(first.reset_s)),
+        }
+        own = self._own_fields.get(self._replies.surface_for(scope["path"]).name)
+        return fields if own is None else fields | dict(own(rates))
+
+
+def _peer(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None

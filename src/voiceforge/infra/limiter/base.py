@@ -1,0 +1,42 @@
+"""What a limiter promises: of any `seconds`, no more than `most` pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """At most `most` of `key` in any `seconds`. `most` may change while the window runs."""
+
+    key: str
+    most: int
+    seconds: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What came of one. reset_s: until one more is free; 0 where none is in use."""
+
+    passed: bool
+    remaining: int
+    reset_s: float
+
+
+class LimiterUnreachable(Exception):
+    """Nothing was learnt; whether it was counted is not known."""
+
+
+class Limiter(Protocol):
+    """Belongs to one event loop."""
+
+    async def spend(self, window: Window) -> Spent:
+        """Take one, if there is one; what does not pass is not counted.
+
+        Raises:
+            LimiterUnreachable
+        """
+        ...
+
+    async def close(self) -> None: ...

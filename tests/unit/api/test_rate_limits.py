@@ -1,0 +1,142 @@
+"""Who asks too often is refused in the words of each door, and everybody is told how much is left."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from voiceforge.api.app import create_app
+from voiceforge.api.http.config import HttpConfig
+from voiceforge.infra.limiter.memory import MemoryLimiter
+from voiceforge.services.container import Services
+from voiceforge.services.limits import Limits
+from voiceforge.services.tiers import Tiers
+
+MOST = 3
+KEY = "right-key"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app(services: Services, temp_dir: Path, clock: Clock) -> FastAPI:
+    limits = Limits(Tiers(), MemoryLimiter(clock=clock), services.metrics, per_address=MOST)
+    return create_app(replace(services, limits=limits), HttpConfig(temp_dir, "1.2.3", api_key=KEY))
+
+
+def client_at(app: FastAPI, address: str, key: str = KEY) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, client=(address, 5))
+    return httpx.AsyncClient(
+        transport=transport, base_url="http://test", headers={"Authorization": f"Bearer {key}"}
+    )
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_at(app, "192.0.2.1") as made:
+        yield made
+
+
+async def use_up(client: httpx.AsyncClient) -> None:
+    for _ in range(MOST):
+        assert (await client.get("/v1/models")).status_code == 200
+
+
+async def test_every_answer_tells_how_much_is_left(client: httpx.AsyncClient, clock: Clock) -> None:
+    await client.get("/v1/nothing-here")
+    clock.now += 20.5
+    answer = await client.get("/v1/formats")
+    assert answer.headers["RateLimit-Policy"] == '"address";q=3;w=60'
+    assert answer.headers["RateLimit"] == '"address";r=1;t=40'
+    assert answer.headers["RateLimit-Limit"] == "3"
+    assert answer.headers["RateLimit-Remaining"] == "1"
+    assert answer.headers["RateLimit-Reset"] == "40"
+    assert "x-ratelimit-limit-requests" not in answer.headers
+
+
+async def test_the_openai_door_tells_it_in_its_own_fields_too(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/models")
+    assert answer.headers["x-ratelimit-limit-requests"] == "3"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "2"
+    assert answer.headers["x-ratelimit-reset-requests"] == "1m0s"
+
+
+async def test_our_own_door_refuses_with_a_time_that_is_true(client: httpx.AsyncClient, clock: Clock) -> None:
+    await use_up(client)
+    clock.now += 12.3
+    refused = await client.post("/v1/transcriptions", content=b"not read")
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limited"
+    assert refused.json()["error"]["retryable"] is True
+    assert refused.headers["RateLimit-Remaining"] == "0"
+    wait_s = int(refused.headers["Retry-After"])
+    assert wait_s == 48
+    clock.now += wait_s - 1
+    assert (await client.get("/v1/formats")).status_code == 429
+    clock.now += 1
+    assert (await client.get("/v1/models")).status_code == 200
+
+
+async def test_the_openai_door_refuses_as_its_clients_know_it(client: httpx.AsyncClient) -> None:
+    await use_up(client)
+    refused = await client.post("/v1/audio/transcriptions")
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert "x-should-retry" not in refused.headers
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+async def test_the_deepgram_door_refuses_as_its_clients_know_it(client: httpx.AsyncClient) -> None:
+    await use_up(client)
+    refused = await client.post("/v1/listen", content=b"not read")
+    assert refused.status_code == 429
+    assert refused.json()["err_code"] == "TOO_MANY_REQUESTS"
+    assert refused.headers["dg-error"] == refused.json()["err_msg"]
+    assert refused.headers["Retry-After"] == "60"
+
+
+async def test_addresses_are_counted_apart_and_those_of_one_network_of_version_6_together(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    await use_up(client)
+    async with client_at(app, "192.0.2.2") as other:
+        await use_up(other)
+    async with client_at(app, "2001:db8::1") as one:
+        await use_up(one)
+    async with client_at(app, "2001:db8::2:1") as neighbour:
+        assert (await neighbour.get("/v1/models")).status_code == 429
+    async with client_at(app, "2001:db8:0:1::1") as stranger:
+        await use_up(stranger)
+
+
+async def test_probes_are_never_refused_and_count_nothing(client: httpx.AsyncClient) -> None:
+    for _ in range(2 * MOST):
+        answer = await client.get("/health")
+        assert answer.status_code in (200, 503)
+        assert "RateLimit" not in answer.headers
+    await use_up(client)
+    assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_refusals_are_counted(client: httpx.AsyncClient, services: Services) -> None:
+    await use_up(client)
+    await client.get("/v1/models")
+    assert services.metrics.total("rate_limited", by="address") == 1
+    assert services.metrics.total("errors", code="rate_limited") == 1
