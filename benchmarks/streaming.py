@@ -30,7 +30,7 @@ from stream_clients import DOORS, Heard, Notes, Order
 from stream_picture import draw_steps
 from stream_scripts import Script, scripts, silent_script
 from traffic import quantile
-from watches import TreeSample, tree_cpu_s, watched
+from watches import TreeSample, sample, tree_cpu_s, watched
 
 from voiceforge.speech.training.evaluation import ErrorCounts, Scorer
 
@@ -45,7 +45,8 @@ class Figures:
 
     first_interim: from where the first word of an utterance begins. final: from where the last word of an
     utterance ended to its final. after_endpoint: without the endpoint's silence. stable: from the end of a
-    word to the moment when it was told as stable. after_close: from the last frame to the end.
+    word to the moment when it was told as stable. after_close: from the last frame to the end. pss_mb: of the
+    server and all it started, when the streams were closed.
     """
 
     streams: int
@@ -60,6 +61,7 @@ class Figures:
     late_s: float
     cpu_s: float
     audio_s: float
+    pss_mb: float
     silent: bool = False
 
     @property
@@ -85,6 +87,7 @@ class Figures:
             "wer": self.counts.rate,
             "client_late_s": self.late_s,
             "cores": self.cores,
+            "pss_mb_afterwards": self.pss_mb,
         }
 
 
@@ -159,7 +162,8 @@ def _step(
     )
     before = tree_cpu_s(pid)
     notes = _clients(order)
-    return _figures(args, said, notes, tree_cpu_s(pid) - before, silent=silent)
+    after = sample(pid)
+    return _figures(args, said, notes, after.cpu_s - before, after.pss_mb, silent=silent)
 
 
 def _clients(order: Order) -> list[Notes]:
@@ -175,7 +179,13 @@ def _clients(order: Order) -> list[Notes]:
 
 
 def _figures(
-    args: Namespace, said: Sequence[Script], notes: Sequence[Notes], cpu_s: float, *, silent: bool
+    args: Namespace,
+    said: Sequence[Script],
+    notes: Sequence[Notes],
+    cpu_s: float,
+    pss_mb: float,
+    *,
+    silent: bool,
 ) -> Figures:
     scorer = Scorer()
     found = Figures(
@@ -198,6 +208,7 @@ def _figures(
         late_s=max((note.late_s for note in notes), default=0.0),
         cpu_s=cpu_s,
         audio_s=sum(note.seconds for note in notes),
+        pss_mb=pss_mb,
         silent=silent,
     )
     for note in notes:
@@ -291,6 +302,7 @@ def _rows(args: Namespace, step: Figures) -> list[Any]:
             "%",
         ),
         row(f"{name}: cores of the server", step.cores),
+        row(f"{name}: memory of the server afterwards", step.pss_mb, "MB"),
         row(f"{name}: errors", len(step.errors), bound=Bound(0, "at most")),
     ]
     if step.late_s > _LATE_S:

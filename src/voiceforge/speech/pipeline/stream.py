@@ -49,6 +49,8 @@ from voiceforge.speech.vad.silero import SileroModel, SpeechProbabilities
 
 _FIRST_INTERIM_MS = 320
 """Of speech; there is hardly a word to be heard in less."""
+_EARLY_SAMPLES = SAMPLE_RATE_HZ * 5 // 2
+"""Of an utterance: where hypotheses of less agree in part only, they are wrong in that part too often."""
 _SHORTEST_WINDOW_SAMPLES = SAMPLE_RATE_HZ // 10
 """What engines take at least."""
 
@@ -349,7 +351,8 @@ class GatedRecogniser:
         utterance = wish.heard.utterance
         if isinstance(result, Hypothesis) and not utterance.done:
             texts = _trusted(result, wish.audio.window)
-            utterance.agreement.hear(texts)
+            early = wish.spoken.end - wish.spoken.start < _EARLY_SAMPLES
+            utterance.agreement.hear(texts, early=early)
             utterance.shown, utterance.shown_of = tuple(texts), wish.spoken
         self._wish_for_interim()
 

@@ -22,11 +22,18 @@ class Agreement:
         """They never change, and only ever become more."""
         return tuple(self._stable)
 
-    def hear(self, words: Sequence[str]) -> tuple[str, ...]:
+    def hear(self, words: Sequence[str], *, early: bool = False) -> tuple[str, ...]:
         """Take the next hypothesis; returns what is to be displayed of it, which begins with the stable
-        words."""
+        words.
+
+        Args:
+            early: little was heard so far, and much of it may be heard otherwise soon: it agrees with the
+                one before only where it repeats all of it.
+        """
         shown = self.show(words)
         agreed = _common_prefix(self._shown, shown)
+        if early and agreed < len(self._shown):
+            agreed = 0
         self._stable = list(shown[: max(len(self._stable), agreed - 1)])
         self._shown = list(shown)
         return shown

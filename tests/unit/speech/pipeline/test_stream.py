@@ -273,6 +273,17 @@ def test_stable_words_stand_in_the_final_that_heard_them_otherwise() -> None:
     assert driver.finals[0].text == "I scream for a while"
 
 
+def test_early_words_are_not_certain_while_what_follows_them_changes() -> None:
+    def wavering(wanted: DecodeWanted) -> DecodeResult:
+        if wanted.purpose == "interim":
+            return heard(f"it is w{len(wanted.audio.samples)}")
+        return answer(wanted)
+
+    driver = run(audio((4.0, 1), (1.0, 0)), StreamOptions(), wavering)
+    assert {interim.stable for interim in driver.interims if interim.end < 2.5} == {0}
+    assert driver.interims[-1].stable == 1
+
+
 def test_only_one_interim_is_decoded_at_a_time_and_the_newest_is_next() -> None:
     heard_of = recogniser(StreamOptions())
     out = [o for _ in range(20) for o in heard_of.push(audio((0.1, 1)))]

@@ -20,6 +20,17 @@ def test_words_two_hypotheses_agree_on_are_stable_but_for_the_last() -> None:
     assert agreement.stable == ("the", "cat")
 
 
+def test_early_hypotheses_agree_where_all_of_one_is_repeated() -> None:
+    agreement = Agreement()
+    agreement.hear(["that", "is", "we"], early=True)
+    agreement.hear(["that", "is", "were", "treated"], early=True)
+    assert agreement.stable == ()
+    agreement.hear(["that", "is", "were", "treated", "in"], early=True)
+    assert agreement.stable == ("that", "is", "were")
+    agreement.hear(["that", "is", "were", "to", "be"], early=True)
+    assert agreement.stable == ("that", "is", "were")
+
+
 def test_punctuation_is_part_of_what_is_agreed_on() -> None:
     agreement = Agreement()
     agreement.hear(["No", "matter.", "Try", "again."])
@@ -35,12 +46,12 @@ def test_a_hypothesis_that_counts_for_nothing_is_shown_behind_the_stable_words()
     assert agreement.show(["nothing"])[:2] == agreement.stable
 
 
-@given(st.lists(words, max_size=8))
-def test_stable_words_never_change_whatever_is_heard(hypotheses: list[list[str]]) -> None:
+@given(st.lists(st.tuples(words, st.booleans()), max_size=8))
+def test_stable_words_never_change_whatever_is_heard(hypotheses: list[tuple[list[str], bool]]) -> None:
     agreement = Agreement()
-    for hypothesis in hypotheses:
+    for hypothesis, early in hypotheses:
         before = agreement.stable
-        shown = agreement.hear(hypothesis)
+        shown = agreement.hear(hypothesis, early=early)
         assert agreement.stable[: len(before)] == before
         assert shown[: len(agreement.stable)] == agreement.stable
 
