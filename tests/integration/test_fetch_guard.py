@@ -19,7 +19,7 @@ import httpcore
 import pytest
 
 from voiceforge.errors import DeadlineExceeded, UploadTooLarge, UpstreamFailed, UrlRefused, VoiceForgeError
-from voiceforge.infra.fetch.guard import check_url, is_public
+from voiceforge.infra.fetch.guard import check_destination, check_url, is_public
 from voiceforge.infra.fetch.http import HttpFetcher
 
 BODY = bytes(range(256)) * 400
@@ -274,6 +274,17 @@ async def test_also_a_redirect_to_the_same_place_is_judged_again(target: Path) -
         await refused(fetcher(resolver=names, network=network), "http://a.test/", target, UrlRefused)
     assert names.asked == ["a.test", "a.test"]
     assert network.asked == [(PUBLIC, 80)]
+
+
+async def test_a_name_that_was_public_when_it_was_submitted_is_judged_again_when_it_is_fetched(
+    target: Path,
+) -> None:
+    """DNS rebinding, with all the time a job waits in between."""
+    names, network = Names({"a.test": [[PUBLIC], ["169.254.169.254"]]}), Network()
+    await check_destination("http://a.test/", resolver=names)
+    await refused(fetcher(resolver=names, network=network), "http://a.test/", target, UrlRefused)
+    assert names.asked == ["a.test", "a.test"]
+    assert network.asked == []
 
 
 async def test_a_name_that_mixes_addresses_is_refused(target: Path) -> None:

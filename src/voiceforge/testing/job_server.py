@@ -17,6 +17,8 @@ from voiceforge.api.http.config import HttpConfig
 from voiceforge.infra.blobs.base import Blobs
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.migrate import Migrations
+from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
+from voiceforge.infra.webhooks.http import HttpWebhookSender
 from voiceforge.services.batches import Batches
 from voiceforge.services.container import Services
 from voiceforge.services.job_rules import RunRules
@@ -24,6 +26,7 @@ from voiceforge.services.job_watch import JobWatch
 from voiceforge.services.stream_keeper import StreamKeeper
 from voiceforge.services.streams import StreamLimits, Streams
 from voiceforge.services.uploads import Uploads
+from voiceforge.services.webhooks import Webhooks
 from voiceforge.speech.audio.stream_decoder import LocalStreamDecoders
 from voiceforge.speech.options import TranscribeOptions
 from voiceforge.speech.vad.silero import SileroModel
@@ -162,10 +165,12 @@ class _AppWithJobs:
         return replace(
             services,
             streams=streams,
+            models=house.models,
             transcriptions=house.transcriptions,
             jobs=house.jobs,
             job_watch=JobWatch(house.database, house.jobs),
             batches=Batches(house.database, house.intake, house.jobs, house.news),
+            webhooks=Webhooks(database=house.database, sender=HttpWebhookSender(), queue=EmbeddedQueue()),
             uploads=Uploads(
                 database=house.database,
                 folder=self._folder / "uploads",
