@@ -4,14 +4,15 @@ VoiceForgeError
 ├── InvalidRequest            the caller asked for something malformed
 │   ├── UnsupportedOption       an option outside what exists; names the choices
 │   ├── UrlRefused              a URL we will not fetch
-│   └── ChecksumMismatch        the content is another than was announced
+│   ├── ChecksumMismatch        the content is another than was announced
+│   └── WeakPassword            says the rule for passwords
 ├── InvalidAudio              the bytes are not audio we can use
 │   ├── EmptyAudio  UnreadableAudio  NoAudioTrack  DecoderCrashed
 │   └── AudioTooShort  AudioTooLong      readable, outside the limits
 ├── UploadTooLarge            over the size limit, while it was still arriving
 ├── Unauthenticated           nobody we know; each reason is a class
 │   ├── MalformedCredential  ExpiredCredential  NotYetValid  RevokedCredential
-│   └── WrongAddress  WrongAudience
+│   └── WrongAddress  WrongAudience  WrongPassword
 ├── PermissionDenied
 ├── NotFound
 │   └── ModelNotFound  ModelNotInstalled  BlobMissing
@@ -108,6 +109,10 @@ class ChecksumMismatch(InvalidRequest):
     code = "checksum_mismatch"
 
 
+class WeakPassword(InvalidRequest):
+    code = "weak_password"
+
+
 class InvalidAudio(VoiceForgeError):
     kind = ErrorKind.INVALID_AUDIO
     code = "invalid_audio"
@@ -183,6 +188,12 @@ class WrongAudience(Unauthenticated):
     """The token is for another server, or for another door of this one."""
 
     code = "wrong_audience"
+
+
+class WrongPassword(Unauthenticated):
+    """Or nobody has that address, or they may not come in: who asks is not told which."""
+
+    code = "wrong_password"
 
 
 class PermissionDenied(VoiceForgeError):

@@ -30,7 +30,18 @@ from voiceforge.api.http.response_headers import ResponseHeaders
 from voiceforge.api.http.sockets import open_socket
 from voiceforge.api.http.temp_files import TempFiles
 from voiceforge.api.http.uploads import Uploads
-from voiceforge.api.native import asyncapi, batches, jobs, system, tus, webhooks
+from voiceforge.api.native import (
+    accounts,
+    asyncapi,
+    batches,
+    jobs,
+    oidc,
+    system,
+    tenants,
+    tus,
+    users,
+    webhooks,
+)
 from voiceforge.api.native import models as native_models
 from voiceforge.api.native import routes as native
 from voiceforge.api.native.errors import NativeErrors
@@ -57,6 +68,9 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     authentication = services.authentication or Authentication(config.api_key)
     tokens = authentication.short_tokens
     keys = (listening, realtime.SURFACE_KEYS)
+    open_paths = OPEN_PATHS
+    if services.people is not None:
+        open_paths = OPEN_PATHS | accounts.OPEN_PATHS | oidc.OPEN_PATHS
     callers = CallerRules(
         hosts=config.allowed_hosts,
         addresses=config.any_address,
@@ -68,7 +82,7 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         """The last one is the outermost."""
         if services.limits is not None:
             app = RateLimits(app, services.limits, replies, {OpenAIErrors.name: rate_fields})
-        app = Authenticate(app, authentication, replies, keys)
+        app = Authenticate(app, authentication, replies, keys, open_paths)
         app = ErrorBoundary(app, replies=replies)
         app = ListenFrame(app)
         app = TusFrame(app, path=tus.PATH)
@@ -109,6 +123,11 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         )
     if services.webhooks is not None:
         app.include_router(webhooks.router(services.webhooks, config))
+    if services.people is not None:
+        app.include_router(accounts.router(services.people, config))
+        app.include_router(oidc.router(services.people))
+        app.include_router(users.router(services.people, config))
+        app.include_router(tenants.router(services.people, config))
     if services.streams is not None:
         door = StreamDoor(services.streams, services.transcriptions, config.stream_resume_s)
         open_socket(app, STREAM_PATH, door.serve)

@@ -18,6 +18,7 @@ from voiceforge.main.authentication import build_authentication
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import check_url, url_fetcher
 from voiceforge.main.database import open_database
+from voiceforge.main.people import or_told, people_if_possible
 from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
 from voiceforge.main.settings_jobs import JOBS_AT_ONCE
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from voiceforge.infra.jobqueue.base import JobQueue
     from voiceforge.services.authentication import Authentication
     from voiceforge.services.container import Services
+    from voiceforge.services.people import People
     from voiceforge.telemetry.metrics import Metrics
 
 _log = Logger(__name__)
@@ -85,6 +87,7 @@ class JobRoom:
     vitals: JobVitals
     stream_keeper: StreamKeeper | None
     authentication: Authentication
+    people: People | None
 
     def furnish(self, services: Services) -> Services:
         """The same ones, and those of jobs."""
@@ -97,6 +100,7 @@ class JobRoom:
             webhooks=self.webhooks,
             uploads=self.uploads,
             authentication=self.authentication,
+            people=or_told(self.people),
         )
 
     async def run(self) -> None:
@@ -145,6 +149,8 @@ class JobRoom:
         if self.stream_keeper is not None:
             await self.stream_keeper.close()
         await self.authentication.close()
+        if self.people is not None:
+            await self.people.close()
         await self.queue.close()
         await self.blobs.close()
         await self.database.close()
@@ -255,6 +261,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
     count = settings.webhooks.workers
     senders = WebhookWorkers(delivery, bell, count=count) if count else None
+    people = people_if_possible(settings, database)
     vitals = JobVitals(
         database=database,
         blobs=blobs,
@@ -280,7 +287,8 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         own_chores=own_chores,
         vitals=vitals,
         stream_keeper=keeper,
-        authentication=build_authentication(settings, database),
+        authentication=build_authentication(settings, database, None if people is None else people.tokens),
+        people=people,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
-from voiceforge.main.settings_auth import AuthSettings
+from voiceforge.main.settings_auth import AuthSettings, OidcSettings
 from voiceforge.main.settings_jobs import JobSettings, RetentionSettings, UploadSettings, WebhookSettings
 from voiceforge.main.settings_limits import LimitSettings, TierTable
 from voiceforge.main.settings_outside import (
@@ -93,6 +93,7 @@ class Settings(Section):
         "built in, taken up while the server runs. See limits.md.",
     )
     auth: AuthSettings = AuthSettings()
+    oidc: OidcSettings = OidcSettings()
     limits: LimitSettings = LimitSettings()
     server: ServerSettings = ServerSettings()
     audio: AudioSettings = AudioSettings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
     from voiceforge.services.job_watch import JobWatch
     from voiceforge.services.jobs import Jobs
     from voiceforge.services.limits import Limits
+    from voiceforge.services.people import People
     from voiceforge.services.streams import Streams
     from voiceforge.services.uploads import Uploads
     from voiceforge.services.webhooks import Webhooks
@@ -27,7 +29,8 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
 class Services:
     """results: None where nothing is kept. limits: None where nobody is limited. streams, jobs, job_watch,
     batches, webhooks, uploads: None in processes that accept none. authentication: None where nobody but the
-    configured key is known."""
+    configured key is known. people: None where there is no database; raises DependencyMissing where packages
+    lack."""
 
     transcriptions: Transcriptions
     models: Models
@@ -43,3 +46,4 @@ class Services:
     webhooks: Webhooks | None = None
     uploads: Uploads | None = None
     authentication: Authentication | None = None
+    people: Callable[[], People] | None = None

@@ -16,7 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceforge.api.http.asgi import STARTED
-from voiceforge.api.http.auth import CALLER, OPEN_PATHS
+from voiceforge.api.http.auth import CALLER
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.services.access import Caller
 from voiceforge.services.limits import WINDOW_S, Limits, Rates
@@ -39,10 +39,10 @@ class RateLimits:
         self._own_fields = own_fields
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN_PATHS):
+        caller: Caller | None = scope.get(CALLER)
+        if caller is None:  # where nobody is asked who they are
             await self._app(scope, receive, send)
             return
-        caller: Caller = scope[CALLER]
         rates = await self._limits.spend(caller, caller.address or _peer(scope))
         if rates is None:
             await self._app(scope, receive, send)

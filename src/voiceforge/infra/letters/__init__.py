@@ -1,0 +1,1 @@
+"""Letters to people: the seam to whatever sends e-mail here."""

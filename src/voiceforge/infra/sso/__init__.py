@@ -1,0 +1,1 @@
+"""Single sign-on: people whom another server knows."""
