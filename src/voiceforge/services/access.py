@@ -69,7 +69,8 @@ class Caller:
     user_id: None for a key that is nobody's own. key_id: None where they came with something else.
     models: the ids they may use; None: all. tier: the name of the tenant's limits; None: there are none.
     key_tier: likewise of limits that are the key's alone, and hold besides.
-    address: where they call from, as far as that is known.
+    address: where they call from, as far as that is known. request_id: of the request or the socket that they
+    came with; None: with none.
     until: Unix seconds; what they came with ends then, and what they are given for it. None: it lasts.
     """
 
@@ -83,6 +84,7 @@ class Caller:
     key_tier: str | None = None
     address: str | None = None
     until: float | None = None
+    request_id: str | None = None
 
     def needs(self, *either: Scope) -> str:
         """The tenant to work on.

@@ -67,12 +67,13 @@ class Offer:
     """What somebody brings.
 
     credentials: in whatever way they came. address: of the client; None: unknown. realtime: they stand at the
-    door where OpenAI's client secrets are taken.
+    door where OpenAI's client secrets are taken. request_id: of what they come with.
     """
 
     credentials: Sequence[str] = ()
     address: str | None = None
     realtime: bool = False
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class Authentication:
             if offer.credentials:
                 self._tries.add(offer.address)
             raise
-        return replace(found, address=offer.address)
+        return replace(found, address=offer.address, request_id=offer.request_id)
 
     async def close(self) -> None:
         """What was to be noted of the use of keys is noted."""

@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voiceforge.api.http.errors import ErrorReplies
+from voiceforge.api.http.request_id import request_id_of
 from voiceforge.errors import MalformedCredential, VoiceForgeError
 from voiceforge.services.access import Caller
 from voiceforge.services.authentication import Authentication, Offer
@@ -110,7 +111,7 @@ class Authenticate:
         if b"token=" in scope["query_string"]:
             offered += _taken_from_query(scope)
         client = scope.get("client")
-        return Offer(offered, client[0] if client else None, realtime)
+        return Offer(offered, client[0] if client else None, realtime, request_id_of(scope) or None)
 
 
 def _taken_from_query(scope: Scope) -> list[str]:

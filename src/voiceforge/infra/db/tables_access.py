@@ -191,7 +191,7 @@ audit = Table(
     # Of the tenant: 1, 2, 3 …; a number that lacks is an entry that was taken out.
     Column("number", BigInteger, nullable=False),
     Column("at", Double, nullable=False),
-    # "user", "key", "server" or "nobody".
+    # "user", "key", "owner", "server" or "nobody".
     Column("actor_kind", String(12), nullable=False),
     Column("actor_id", ID),
     Column("address", ADDRESS),
@@ -203,4 +203,16 @@ audit = Table(
     Column("hash", HASH, nullable=False),
     UniqueConstraint("tenant", "number"),
     sqlite_autoincrement=True,
+)
+
+audit_chains = Table(
+    "audit_chains",
+    metadata,
+    Column("tenant", TENANT, primary_key=True),
+    # Of the newest entry; who adds one locks this row.
+    Column("number", BigInteger, nullable=False),
+    Column("hash", HASH, nullable=False),
+    # Of the last entry that was cut off at the beginning; 0: none was.
+    Column("cut_number", BigInteger, nullable=False),
+    Column("cut_hash", HASH, nullable=False),
 )

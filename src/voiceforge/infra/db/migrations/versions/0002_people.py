@@ -37,6 +37,15 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "audit_chains",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("cut_number", sa.BigInteger(), nullable=False),
+        sa.Column("cut_hash", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", name=op.f("pk_audit_chains")),
+    )
+    op.create_table(
         "signing_keys",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
@@ -236,4 +245,5 @@ def downgrade() -> None:
     op.drop_table("usage")
     op.drop_table("tenants")
     op.drop_table("signing_keys")
+    op.drop_table("audit_chains")
     op.drop_table("audit")
