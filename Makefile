@@ -20,7 +20,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile -q --ge
 # Clients before the present ones: two of a kind cannot be in one environment.
 OLD_CLIENTS := $(STAMPS)/deepgram5 $(STAMPS)/deepgram6 $(STAMPS)/openai1
 
-.PHONY: help demo test lint format bench requirements docs examples clean
+.PHONY: help demo test lint format audit bench requirements docs examples clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -43,6 +43,18 @@ lint: $(STAMPS)/package $(STAMPS)/test ## Style, types and import directions
 format: $(STAMPS)/test ## Rewrite the sources in our style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# In an environment of its own: it has to run where nothing else is installed. Every file is looked at, whatever
+# the ones before had.
+audit: $(STAMPS)/auditor/bin/pip-audit ## Known vulnerabilities in what requirements/*.txt pin (asks the network)
+	@failed=0; for file in requirements/*.txt; do echo "== $$file"; \
+		$< --require-hashes --disable-pip --progress-spinner off $(AUDIT_ARGS) -r $$file || failed=1; \
+	done; exit $$failed
+
+$(STAMPS)/auditor/bin/pip-audit: requirements/dev.txt
+	@rm -rf $(STAMPS)/auditor && $(PYTHON) -m venv $(STAMPS)/auditor
+	@$(STAMPS)/auditor/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r $<
+	@touch $@
 
 # Every extra of pyproject.toml; `all` would name this folder in the compiled file.
 EXTRAS := whisper bench redis postgres stores celery accounts mdns

@@ -59,3 +59,11 @@ async def test_a_full_disk_is_told_and_leaves_everything_whole(tmp_path: Path) -
         assert count == 2
         assert (await connection.execute(text("PRAGMA integrity_check"))).scalar_one() == "ok"
     await database.close()
+
+
+async def test_nobody_else_on_the_machine_can_read_it(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/jobs.db", PoolSizes(connections=1))
+    await Migrations(database).upgrade()
+    rights = await asyncio.to_thread(lambda: {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()})
+    assert rights == {0}
+    await database.close()

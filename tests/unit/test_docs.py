@@ -179,6 +179,14 @@ def test_the_models_named_in_the_pages_exist() -> None:
     assert named - known - {"whisper-distil", "whisper-normalizer"} == set()
 
 
+def test_every_test_that_the_page_of_security_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page("security.md"))
+    assert len(named) > 20
+    for file, test in named:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in text, f"{file}::{test}"
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = re.findall(r"[\w./-]+\.md\b", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     present = [str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")]

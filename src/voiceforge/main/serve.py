@@ -134,7 +134,7 @@ def _house(settings: Settings, version: str) -> Iterator[_House]:
             settings, version=version, hosts=keeper, audio_host=audio_host, keep_results=True, live=True
         )
         services.models.require_installed(None)
-        temp_dir(settings).mkdir(parents=True, exist_ok=True)
+        temp_dir(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
         yield _House(services, keeper, audio_host)
     finally:
         if audio is not None:

@@ -76,7 +76,7 @@ def work(
             keep_results=True,
         )
         services.models.require_installed(None)
-        temp_dir(settings).mkdir(parents=True, exist_ok=True)
+        temp_dir(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
         process = WorkerProcess(
             settings,
             services,

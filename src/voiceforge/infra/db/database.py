@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -179,6 +180,16 @@ def database_url(url: str) -> URL:
             )
 
 
+def _private(path: Path) -> Callable[..., None]:
+    """What was said is nobody else's on this machine. The files that SQLite puts beside it get its rights."""
+
+    def create(*_: object) -> None:
+        with contextlib.suppress(OSError):  # it is there, or cannot be: SQLite says so better
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+    return create
+
+
 def _engine(url: URL, pool: PoolSizes) -> AsyncEngine:
     try:
         if url.get_backend_name() == "sqlite":
@@ -191,6 +202,8 @@ def _engine(url: URL, pool: PoolSizes) -> AsyncEngine:
                 max_overflow=0,
                 pool_timeout=pool.wait_s,
             )
+            if url.database and url.database != ":memory:":
+                event.listen(engine.sync_engine, "do_connect", _private(Path(url.database)))
             event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(engine.sync_engine, "begin", _begin_sqlite)
             return engine
