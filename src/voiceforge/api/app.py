@@ -35,6 +35,7 @@ from voiceforge.api.native import (
     asyncapi,
     batches,
     jobs,
+    keys,
     oidc,
     system,
     tenants,
@@ -45,6 +46,7 @@ from voiceforge.api.native import (
 from voiceforge.api.native import models as native_models
 from voiceforge.api.native import routes as native
 from voiceforge.api.native.errors import NativeErrors
+from voiceforge.api.native.stream import SURFACE_KEYS as STREAM_KEYS
 from voiceforge.api.native.stream import StreamDoor
 from voiceforge.api.native.stream_schemas import STREAM_PATH
 from voiceforge.api.native.tus_headers import TusFrame
@@ -67,7 +69,7 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     listening = SurfaceKeys(covers=DeepgramErrors().covers, in_subprotocols=keys_in_subprotocols)
     authentication = services.authentication or Authentication(config.api_key)
     tokens = authentication.short_tokens
-    keys = (listening, realtime.SURFACE_KEYS)
+    surfaces = (listening, realtime.SURFACE_KEYS, STREAM_KEYS)
     open_paths = OPEN_PATHS
     if services.people is not None:
         open_paths = OPEN_PATHS | accounts.OPEN_PATHS | oidc.OPEN_PATHS
@@ -82,7 +84,7 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         """The last one is the outermost."""
         if services.limits is not None:
             app = RateLimits(app, services.limits, replies, {OpenAIErrors.name: rate_fields})
-        app = Authenticate(app, authentication, replies, keys, open_paths)
+        app = Authenticate(app, authentication, replies, surfaces, open_paths)
         app = ErrorBoundary(app, replies=replies)
         app = ListenFrame(app)
         app = TusFrame(app, path=tus.PATH)
@@ -128,6 +130,9 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         app.include_router(oidc.router(services.people))
         app.include_router(users.router(services.people, config))
         app.include_router(tenants.router(services.people, config))
+    if services.keys is not None:
+        app.include_router(keys.keys_router(services.keys, config))
+    app.include_router(keys.tokens_router(tokens, config))
     if services.streams is not None:
         door = StreamDoor(services.streams, services.transcriptions, config.stream_resume_s)
         open_socket(app, STREAM_PATH, door.serve)
@@ -142,7 +147,7 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         app.include_router(realtime_routes.router(services.streams, tokens, uploads))
         open_socket(app, realtime.PATH, realtime.RealtimeDoor(services.streams, tokens).serve)
     if config.features.deepgram_api:
-        app.open_doors(deepgram.router(services, config))
+        app.open_doors(deepgram.router(services, config, tokens))
         open_socket(app, LISTEN_PATH, LiveDoor(services, StreamOptions()).serve)
     install_docs(app)
     return app

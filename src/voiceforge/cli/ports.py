@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from voiceforge.services.backup import Backups
     from voiceforge.services.container import Services
     from voiceforge.services.doctor import Doctor
+    from voiceforge.services.keys import Keys
     from voiceforge.speech.options import TranscribeOptions
 
 
@@ -80,6 +81,29 @@ class Schema(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Installation:
+    """What a server of these settings would work with, without the server.
+
+    database: where it is, without secrets. protected: the settings let nobody in who is not known.
+    """
+
+    schema: Schema
+    keys: Keys
+    database: str
+    protected: bool
+
+    async def check(self) -> None:
+        """
+        Raises:
+            Unavailable: the database does not answer, or is not what this program needs.
+        """
+        from voiceforge.errors import Unavailable
+
+        if await self.schema.current() != self.schema.head():
+            raise Unavailable("the database is not what this program needs: run `voiceforge init`")
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerWish:
     """lanes: whose jobs; none: all. at_once: None: as the settings say. metrics: host and port that
     tell them; None: nobody asks."""
@@ -98,6 +122,7 @@ class Ports:
     worker: works on jobs until it is told to stop; the last argument is called once it is there for them.
     backups: of the embedded default; raises InvalidRequest where the settings name other stores.
     schema: of the database that the settings name.
+    installation: likewise, with what is known of keys.
     All of them raise ConfigurationError where the settings cannot work.
     """
 
@@ -110,6 +135,7 @@ class Ports:
     setting_rows: Callable[[Choices], Sequence[SettingRow]]
     example_config: Callable[[], str]
     schema: Callable[[Choices], AbstractAsyncContextManager[Schema]]
+    installation: Callable[[Choices], AbstractAsyncContextManager[Installation]]
     backups: Callable[[Choices], Backups]
 
 

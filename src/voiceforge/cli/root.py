@@ -26,11 +26,13 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "transcribe": "voiceforge.cli.transcribe",
         "listen": "voiceforge.cli.listen",
+        "init": "voiceforge.cli.init",
         "serve": "voiceforge.cli.serve",
         "wyoming": "voiceforge.cli.wyoming",
         "worker": "voiceforge.cli.worker",
         "jobs": "voiceforge.cli.jobs",
         "stream": "voiceforge.cli.stream",
+        "keys": "voiceforge.cli.keys",
         "models": "voiceforge.cli.models",
         "doctor": "voiceforge.cli.doctor",
         "bench": "voiceforge.cli.bench",

@@ -129,6 +129,14 @@ class ServerClient:
     async def erase(self, job_id: str) -> None:
         await self._send("DELETE", f"{_PATH}/{job_id}")
 
+    async def ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        """Anything that is answered with a JSON object. more: as httpx has it."""
+        return _json(await self._send(method, path, **more))
+
+    async def tell(self, method: str, path: str, **more: Any) -> None:
+        """Likewise, without an answer."""
+        await self._send(method, path, **more)
+
     async def watch(self, job_id: str) -> AsyncGenerator[JobEvent, None]:
         """What happens to it, until it is over. A server that was there and goes away is waited for.
 

@@ -9,7 +9,16 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from voiceforge.cli.ports import Choices, Listening, Ports, Schema, SettingRow, WorkerWish, Workshop
+from voiceforge.cli.ports import (
+    Choices,
+    Installation,
+    Listening,
+    Ports,
+    Schema,
+    SettingRow,
+    WorkerWish,
+    Workshop,
+)
 from voiceforge.cli.root import root
 from voiceforge.main import quick_start
 from voiceforge.main.early_signals import EarlySignals
@@ -35,6 +44,7 @@ def main() -> None:
             setting_rows=_setting_rows,
             example_config=_example_config,
             schema=_schema,
+            installation=_installation,
             backups=_backups,
         ),
     )
@@ -190,6 +200,30 @@ async def _schema(choices: Choices) -> AsyncIterator[Schema]:
     database = open_database(loaded.settings)
     try:
         yield Migrations(database)
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def _installation(choices: Choices) -> AsyncIterator[Installation]:
+    from voiceforge.infra.db.migrate import Migrations
+    from voiceforge.main.authentication import build_keys
+    from voiceforge.main.build import build
+    from voiceforge.main.database import open_database
+    from voiceforge.main.settings_rules import is_protected
+
+    loaded = _load(choices)
+    _log_for_a_terminal(loaded, choices.quiet)
+    settings = loaded.settings
+    models = build(settings, version=_version(), any_folder=True).models
+    database = open_database(settings)
+    try:
+        yield Installation(
+            schema=Migrations(database),
+            keys=build_keys(settings, database, models),
+            database=database.name,
+            protected=is_protected(settings),
+        )
     finally:
         await database.close()
 

@@ -14,7 +14,7 @@ from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import Retention
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
-from voiceforge.main.authentication import build_authentication
+from voiceforge.main.authentication import add_first_key, build_authentication, build_keys
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import check_url, url_fetcher
 from voiceforge.main.database import open_database
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from voiceforge.infra.jobqueue.base import JobQueue
     from voiceforge.services.authentication import Authentication
     from voiceforge.services.container import Services
+    from voiceforge.services.keys import Keys
     from voiceforge.services.people import People
     from voiceforge.telemetry.metrics import Metrics
 
@@ -88,6 +89,7 @@ class JobRoom:
     stream_keeper: StreamKeeper | None
     authentication: Authentication
     people: People | None
+    keys: Keys
 
     def furnish(self, services: Services) -> Services:
         """The same ones, and those of jobs."""
@@ -101,6 +103,7 @@ class JobRoom:
             uploads=self.uploads,
             authentication=self.authentication,
             people=or_told(self.people),
+            keys=self.keys,
         )
 
     async def run(self) -> None:
@@ -112,11 +115,12 @@ class JobRoom:
             await self.work()
 
     async def open(self) -> None:
-        """Until the database can be used."""
+        """Until the database can be used, and holds the key that the settings want in it."""
         self.database.refuse(_OPENING, soon=True)
         while not await self._usable():  # noqa: ASYNC110 - nothing would tell us
             await asyncio.sleep(_AGAIN_AFTER_S)
         self.database.refuse(None)
+        await add_first_key(self.settings, self.keys)
 
     async def work(self) -> None:
         """Until cancelled: on jobs, where this process does, and in turn at what comes round."""
@@ -289,6 +293,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         stream_keeper=keeper,
         authentication=build_authentication(settings, database, None if people is None else people.tokens),
         people=people,
+        keys=build_keys(settings, database, services.models),
     )
 
 

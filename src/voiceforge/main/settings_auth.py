@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from voiceforge.infra.webhooks.signing import key_of
 from voiceforge.main.settings_values import Names, NameTable, Section, http_address
+from voiceforge.services.key_text import is_whole
 
 
 class OidcSettings(Section):
@@ -72,6 +73,13 @@ class AuthSettings(Section):
         default=False,
         description="Whoever calls must be known, by `api_key` or by a key or a person in the database.",
     )
+    first_key: SecretStr | None = Field(
+        default=None,
+        examples=["vf_12345678_and-so-on"],
+        description="A key of an owner of the default tenant that the server adds to its database at start, "
+        "where it is not there; `voiceforge keys generate` makes one. For containers; elsewhere use "
+        "`voiceforge init`.",
+    )
     failures_per_minute: int = Field(
         default=30,
         ge=0,
@@ -131,4 +139,11 @@ class AuthSettings(Section):
     def _is_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             key_of(value.get_secret_value())
+        return value
+
+    @field_validator("first_key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not is_whole(value.get_secret_value()):
+            raise ValueError("should be a key as `voiceforge keys generate` makes them")
         return value

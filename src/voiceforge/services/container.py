@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
     from voiceforge.services.batches import Batches
     from voiceforge.services.job_watch import JobWatch
     from voiceforge.services.jobs import Jobs
+    from voiceforge.services.keys import Keys
     from voiceforge.services.limits import Limits
     from voiceforge.services.people import People
     from voiceforge.services.streams import Streams
@@ -28,9 +29,9 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
 @dataclass(frozen=True, slots=True)
 class Services:
     """results: None where nothing is kept. limits: None where nobody is limited. streams, jobs, job_watch,
-    batches, webhooks, uploads: None in processes that accept none. authentication: None where nobody but the
-    configured key is known. people: None where there is no database; raises DependencyMissing where packages
-    lack."""
+    batches, webhooks, uploads, keys: None in processes that accept none. authentication: None where nobody
+    but the configured key is known. people: None where there is no database; raises DependencyMissing where
+    packages lack."""
 
     transcriptions: Transcriptions
     models: Models
@@ -45,5 +46,6 @@ class Services:
     batches: Batches | None = None
     webhooks: Webhooks | None = None
     uploads: Uploads | None = None
+    keys: Keys | None = None
     authentication: Authentication | None = None
     people: Callable[[], People] | None = None

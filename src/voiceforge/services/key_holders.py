@@ -16,6 +16,8 @@ from voiceforge.services.access import Caller, Role, Scope, scopes_of
 from voiceforge.services.authentication import Known
 from voiceforge.telemetry.logger import Logger
 
+RISING = (Role.VIEWER, Role.SERVICE, Role.MEMBER, Role.ADMIN, Role.OWNER)
+"""Each may do more than those before."""
 _MARK_EVERY_S = 60.0
 
 _log = Logger(__name__)
@@ -114,7 +116,4 @@ def _known(holder: Holder, key: ApiKey) -> Known:
 
 def lower_role(one: Role, other: Role) -> Role:
     """The one that may do less. A key that was made for an owner is an admin's once they are one."""
-    return min(one, other, key=_RISING.index)
-
-
-_RISING = (Role.VIEWER, Role.SERVICE, Role.MEMBER, Role.ADMIN, Role.OWNER)
+    return min(one, other, key=RISING.index)

@@ -219,15 +219,17 @@ class Streams:
         finally:
             del self._opening[opening]
 
-    def resume(self, stream_id: str, token: str, *, after: int) -> Stream:
+    def resume(self, caller: Caller, stream_id: str, token: str, *, after: int) -> Stream:
         """The stream of a client that was cut off; its events go on behind number `after`. A connection that
         still holds it is told Conflict.
 
         Raises:
-            NotFound: there is no such stream in this process (any more), or the token is not its.
+            NotFound: there is no such stream of theirs in this process (any more), or the token is not its.
+            PermissionDenied
             Conflict: events behind `after` are no longer kept.
         """
-        stream = self._streams.get(stream_id)
+        theirs = self._tenants.get(stream_id) == caller.needs(Scope.TRANSCRIBE)
+        stream = self._streams.get(stream_id) if theirs else None
         if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode()):
             raise NotFound("there is no such stream here, or it can no longer be resumed; open a new one")
         again = self._streams[stream_id] = stream.resumed(after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from voiceforge.testing.memory_blobs import MemoryBlobs
 from voiceforge.testing.scripted_services import ScriptedTranscriptions, scripted_services
 
 T = TypeVar("T")
+Furnish = Callable[[Services, JobHouse], Services]
 QUICK = RunRules(lease_s=10, heartbeat_s=0.1, look_s=0.05, backoff_s=0.05, max_attempts=3)
 
 
@@ -64,13 +65,15 @@ def job_server(
     script: Script | None = None,
     works: bool = True,
     config: HttpConfig | None = None,
+    furnish: Furnish | None = None,
 ) -> Iterator[JobServer]:
     """One that serves while the block runs.
 
     Args:
         works: False: jobs are taken and wait.
+        furnish: gives it more services than these.
     """
-    app = _AppWithJobs(database_url, folder, vad, script, works, config)
+    app = _AppWithJobs(database_url, folder, vad, script, works, config, furnish)
     with live_server(app) as server:
         # The first request is answered once the lifespan has begun; until then there is no house.
         _wait_for(server.host, server.port)
@@ -95,6 +98,7 @@ class _AppWithJobs:
         script: Script | None,
         works: bool,
         config: HttpConfig | None,
+        furnish: Furnish | None,
     ) -> None:
         self._database_url = database_url
         self._folder = folder
@@ -102,6 +106,7 @@ class _AppWithJobs:
         self._script = script
         self._works = works
         self._config = config or HttpConfig(temp_dir=folder, version="1.2.3", ping_interval_s=0.05)
+        self._furnish = furnish
         self._app: ASGIApp | None = None
         self.house: JobHouse | None = None
         self.keeper: StreamKeeper | None = None
@@ -129,7 +134,10 @@ class _AppWithJobs:
             services = scripted_services(ScriptedTranscriptions(), self._folder)
             stack.callback(services.engines.close, 0)
             streams = self._streams(self.house, stack)
-            self._app = create_app(self._around(services, self.house, streams), self._config)
+            services = self._around(services, self.house, streams)
+            if self._furnish is not None:
+                services = self._furnish(services, self.house)
+            self._app = create_app(services, self._config)
             if self._works:
                 self.house.start()
             await send({"type": "lifespan.startup.complete"})

@@ -10,7 +10,7 @@ from typing import cast
 
 from click.testing import CliRunner, Result
 
-from voiceforge.cli.ports import Choices, Listening, Ports, Schema, WorkerWish, Workshop
+from voiceforge.cli.ports import Choices, Installation, Listening, Ports, Schema, WorkerWish, Workshop
 from voiceforge.cli.root import root
 from voiceforge.errors import ModelNotInstalled, VoiceForgeError
 from voiceforge.infra.modelstore.base import InstalledModel, ModelFiles, ModelStore, OnProgress, PullProgress
@@ -135,6 +135,7 @@ class Cli:
             setting_rows=self._setting_rows,
             example_config=lambda: "# an example\n",
             schema=self._schema,
+            installation=self._installation,
             backups=lambda choices: Backups(self.temp_dir, version="1.2.3"),
         )
 
@@ -175,6 +176,9 @@ class Cli:
         return cast(Doctor, self.doctor)
 
     def _schema(self, choices: Choices) -> AbstractAsyncContextManager[Schema]:
+        raise NotImplementedError("scripts have no database")
+
+    def _installation(self, choices: Choices) -> AbstractAsyncContextManager[Installation]:
         raise NotImplementedError("scripts have no database")
 
     def _setting_rows(self, choices: Choices) -> list[Row]:

@@ -26,7 +26,7 @@ from voiceforge.errors import (
 from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.infra.modelstore.disk import DiskModelStore
 from voiceforge.infra.modelstore.hub import Hub
-from voiceforge.services.access import trusted
+from voiceforge.services.access import OWNER, trusted
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
 from voiceforge.services.samples import sample_recordings
@@ -492,7 +492,7 @@ async def test_a_client_that_is_gone_leaves_nothing_behind(build: Build) -> None
     assert house.engines.open_tickets() == 0
     assert house.streams.open_count == 0
     with pytest.raises(NotFound):
-        house.streams.resume(stream.id, stream.token, after=0)
+        house.streams.resume(OWNER, stream.id, stream.token, after=0)
 
 
 async def test_a_broken_engine_ends_the_stream_and_says_why(build: Build) -> None:
@@ -538,7 +538,7 @@ async def test_a_client_that_was_cut_off_loses_and_doubles_nothing(build: Build)
             break
     stream.abort()
     assert not stream.over
-    again = house.streams.resume(stream.id, stream.token, after=last)
+    again = house.streams.resume(OWNER, stream.id, stream.token, after=last)
     assert again.received_bytes == 5 * BYTES_PER_S
     seen += await heard(again, SPOKEN[again.received_bytes :])
     assert finals(seen) == whole
@@ -558,7 +558,7 @@ async def test_events_that_were_told_but_not_received_are_told_again(build: Buil
         await stream.push(SPOKEN)
         await stream.close()
     stream.abort()
-    again = house.streams.resume(stream.id, stream.token, after=2)
+    again = house.streams.resume(OWNER, stream.id, stream.token, after=2)
     assert [one async for one in again.numbered()] == [one for one in told if one.number > 2]
 
 
@@ -567,12 +567,14 @@ async def test_only_who_knows_the_token_can_resume(build: Build) -> None:
     stream = await house.open(resumable=True)
     stream.abort()
     with pytest.raises(NotFound):
-        house.streams.resume(stream.id, "guessed", after=0)
+        house.streams.resume(OWNER, stream.id, "guessed", after=0)
     with pytest.raises(NotFound):
-        house.streams.resume("another", stream.token, after=0)
+        house.streams.resume(OWNER, "another", stream.token, after=0)
     with pytest.raises(Conflict):
-        house.streams.resume(stream.id, stream.token, after=7)
-    house.streams.resume(stream.id, stream.token, after=0)
+        house.streams.resume(OWNER, stream.id, stream.token, after=7)
+    with pytest.raises(NotFound):
+        house.streams.resume(trusted("another"), stream.id, stream.token, after=0)
+    house.streams.resume(OWNER, stream.id, stream.token, after=0)
 
 
 async def test_whoever_still_holds_a_resumed_stream_is_told(build: Build) -> None:
@@ -582,7 +584,7 @@ async def test_whoever_still_holds_a_resumed_stream_is_told(build: Build) -> Non
     await asyncio.sleep(0)
     pushing = asyncio.create_task(stream.push(SPOKEN))  # more than may be unheard
     await asyncio.sleep(0)
-    again = house.streams.resume(stream.id, stream.token, after=0)
+    again = house.streams.resume(OWNER, stream.id, stream.token, after=0)
     with pytest.raises(Conflict):
         await first
     with pytest.raises(Conflict):
@@ -603,5 +605,5 @@ async def test_nobody_waits_for_ever_for_a_client_that_does_not_come_back(build:
         while not stream.over:  # noqa: ASYNC110 - a timer ends it
             await asyncio.sleep(0.01)
     with pytest.raises(NotFound):
-        house.streams.resume(stream.id, stream.token, after=0)
+        house.streams.resume(OWNER, stream.id, stream.token, after=0)
     assert house.engines.open_tickets() == 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from voiceforge.errors import ErrorKind, VoiceForgeError
+from voiceforge.errors import ErrorKind, Unauthenticated, VoiceForgeError
 
 PATH = "/v1/listen"
+GRANT_PATH = "/v1/auth/grant"
 
 STATUSES: Mapping[ErrorKind, int] = {
     ErrorKind.INVALID_REQUEST: 400,
@@ -46,8 +47,10 @@ _MOST_HEADER_CHARS = 1000
 
 
 def error_message(error: VoiceForgeError) -> str:
-    if error.kind is ErrorKind.UNAUTHENTICATED:
+    if type(error) is Unauthenticated:
         return "Invalid credentials."
+    if isinstance(error, Unauthenticated):
+        return f"Invalid credentials: {error.message}."
     choices = ", ".join(error.choices)
     if choices not in error.message:  # this shape has no field for them
         return f"{error.message}; it can be one of: {choices}"
@@ -59,7 +62,7 @@ class DeepgramErrors:
     statuses = STATUSES
 
     def covers(self, path: str) -> bool:
-        return path == PATH
+        return path in (PATH, GRANT_PATH)
 
     def body(self, error: VoiceForgeError, status: int, request_id: str) -> Mapping[str, object]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from fastapi.responses import Response
 from voiceforge.api.deepgram_compat import schemas
 from voiceforge.api.deepgram_compat.callbacks import callback_request
 from voiceforge.api.deepgram_compat.convert import Answered, listen_document
-from voiceforge.api.deepgram_compat.errors import PATH
+from voiceforge.api.deepgram_compat.errors import GRANT_PATH, PATH
 from voiceforge.api.deepgram_compat.wishes import Wish, listen_wish
 from voiceforge.api.http.answers import CACHE_HEADER, wanted_cache_use
 from voiceforge.api.http.auth import caller_of
@@ -27,11 +28,12 @@ from voiceforge.errors import InvalidRequest
 from voiceforge.services.container import Services
 from voiceforge.services.job_intake import JobRequest
 from voiceforge.services.recordings import AudioBytes, AudioFile, Source, UrlSource, file_digest
+from voiceforge.services.short_tokens import ShortTokens
 from voiceforge.services.transcriptions import TranscribeRequest
 from voiceforge.speech.transcript import Transcript
 
 
-def router(services: Services, config: HttpConfig) -> APIRouter:
+def router(services: Services, config: HttpConfig, tokens: ShortTokens) -> APIRouter:
     routes = APIRouter(tags=["Deepgram"])
     uploads = Uploads(config.max_upload_bytes, config.upload_idle_s)
 
@@ -98,7 +100,34 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         hit = transcript.cached_at is not None
         return Response(body, media_type="application/json", headers={CACHE_HEADER: "hit" if hit else "miss"})
 
+    @routes.post(GRANT_PATH, **_granting())
+    async def grant(request: Request) -> Response:
+        """A token for a browser: it ends soon, and with the key that it was made with."""
+        headers = request.headers
+        empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        asked = schemas.GrantBody() if empty else parse(schemas.GrantBody, await uploads.json_object(request))
+        made = tokens.make(caller_of(request), asked.ttl_seconds)
+        told = schemas.GrantOut(access_token=made.value, expires_in=max(made.expires_at - time.time(), 0))
+        return Response(
+            told.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"}
+        )
+
     return routes
+
+
+def _granting() -> dict[str, Any]:
+    failure = {"model": schemas.ErrorOut}
+    return {
+        "response_class": Response,
+        "responses": {
+            200: {"model": schemas.GrantOut},
+            400: {**failure, "description": "The body is wrong."},
+            401: {**failure, "description": "The API key is missing or wrong."},
+        },
+        "openapi_extra": {
+            "requestBody": {"content": {"application/json": {"schema": body_schema(schemas.GrantBody)}}}
+        },
+    }
 
 
 def _documented() -> dict[str, Any]:

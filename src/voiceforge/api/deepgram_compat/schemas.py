@@ -89,6 +89,15 @@ class LiveQuery(Query):
     search: list[str] = Field([], description=_LACKING)
 
 
+class GrantBody(BaseModel):
+    ttl_seconds: float = Field(default=30, ge=1, le=3600, description="For so long the token is good.")
+
+
+class GrantOut(BaseModel):
+    access_token: str = Field(description="To be sent as `Authorization: Bearer`.")
+    expires_in: float = Field(description="Seconds.")
+
+
 class UrlBody(BaseModel):
     """The JSON body of a recording that stands elsewhere."""
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from voiceforge.api.http.auth import caller_of
+from voiceforge.api.http.auth import SurfaceKeys, caller_of
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.api.http.sockets import NORMAL, SERVICE_RESTART, Socket, SocketGone, close_code
@@ -26,6 +27,7 @@ from voiceforge.api.native.stream_convert import (
     wanted_retention,
 )
 from voiceforge.api.native.stream_schemas import (
+    STREAM_PATH,
     ClientMessage,
     Close,
     Configure,
@@ -40,11 +42,21 @@ from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.transcript.stream_events import Closed
 from voiceforge.telemetry.logger import Logger
 
+_PROTOCOL = "voiceforge"
+_KEY_PROTOCOL = "voiceforge.key."
 _PROGRESS_EVERY_S = 1.0
 _LONGEST_TEXT = 256 * 1024
 _CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
 
 _log = Logger(__name__)
+
+
+def keys_in_subprotocols(offered: Sequence[str]) -> list[str]:
+    """Browsers send no headers: they offer `voiceforge`, and their key as `voiceforge.key.KEY`."""
+    return [name.removeprefix(_KEY_PROTOCOL) for name in offered if name.startswith(_KEY_PROTOCOL)]
+
+
+SURFACE_KEYS = SurfaceKeys(covers=lambda path: path == STREAM_PATH, in_subprotocols=keys_in_subprotocols)
 
 
 class StreamDoor:
@@ -66,7 +78,7 @@ class StreamDoor:
             call = await self._opened(socket, parse(StreamQuery, fields.as_input(StreamQuery)))
         stream = call.stream
         try:
-            await socket.accept()
+            await socket.accept(_PROTOCOL if _PROTOCOL in socket.subprotocols else None)
             await socket.send_json(self._ready(stream, resumed=resumes))
             await call.hold()
         finally:
@@ -91,7 +103,7 @@ class StreamDoor:
             NotFound, Conflict
         """
         stream_id, _, token = given.resume.partition(".")
-        stream = self._streams.resume(stream_id, token, after=given.after)
+        stream = self._streams.resume(caller_of(socket), stream_id, token, after=given.after)
         return _Call(socket, stream, self._transcriptions)
 
     def _ready(self, stream: Stream, *, resumed: bool) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def router(webhooks: Webhooks, config: HttpConfig) -> APIRouter:
     async def body(request: Request, model: type[M]) -> M:
         return parse(model, await uploads.json_object(request))
 
-    @routes.post("", status_code=201, response_model=NewWebhookOut, **_taking(NewWebhookIn))
+    @routes.post("", status_code=201, response_model=NewWebhookOut, **taking(NewWebhookIn))
     async def add(request: Request) -> Response:
         """From now on, events are sent there. The answer is the only one that tells the secret."""
         asked = await body(request, NewWebhookIn)
@@ -63,7 +63,7 @@ def router(webhooks: Webhooks, config: HttpConfig) -> APIRouter:
         """Without its secrets."""
         return json_reply(_document(await webhooks.show(caller_of(request), _known(webhook_id))))
 
-    @routes.patch("/{webhook_id}", response_model=WebhookOut, **_taking(WebhookChangeIn))
+    @routes.patch("/{webhook_id}", response_model=WebhookOut, **taking(WebhookChangeIn))
     async def change(webhook_id: str, request: Request) -> Response:
         """Another URL, other events, on or off. What waits to be sent goes to the new URL."""
         asked = await body(request, WebhookChangeIn)
@@ -85,7 +85,7 @@ def router(webhooks: Webhooks, config: HttpConfig) -> APIRouter:
     @routes.post(
         "/{webhook_id}/rotate",
         response_model=NewWebhookOut,
-        **_taking(RotateIn, required=False, conflict=True),
+        **taking(RotateIn, required=False, conflict=True),
     )
     async def rotate(webhook_id: str, request: Request) -> Response:
         """A new secret, told this once; the ones before it sign beside it for `overlap_s`."""
@@ -175,7 +175,7 @@ def _delivery_document(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def _taking(body: type[BaseModel], *, required: bool = True, conflict: bool = False) -> dict[str, Any]:
+def taking(body: type[BaseModel], *, required: bool = True, conflict: bool = False) -> dict[str, Any]:
     """`documented`, for a route that reads a body."""
     content = {"application/json": {"schema": body_schema(body)}}
     told = {"requestBody": {"required": required, "content": content}}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, func, insert, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -71,16 +71,24 @@ async def newest(connection: AsyncConnection, tenant: str, *, before: str | None
 
 async def count_usable(connection: AsyncConnection, tenant: str, now: float) -> int:
     """Those that are neither revoked nor expired."""
+    query = select(func.count()).select_from(table).where(table.c.tenant == tenant, _usable(now))
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def count_owners(connection: AsyncConnection, tenant: str, now: float) -> int:
+    """The tenant's own keys of that role, likewise."""
     query = (
         select(func.count())
         .select_from(table)
-        .where(
-            table.c.tenant == tenant,
-            table.c.revoked_at.is_(None),
-            table.c.expires_at.is_(None) | (table.c.expires_at > now),
-        )
+        .where(table.c.tenant == tenant, table.c.role == "owner", table.c.user_id.is_(None), _usable(now))
     )
     return int((await connection.execute(query)).scalar_one())
+
+
+async def lock_tenant(connection: AsyncConnection, tenant: str) -> bool:
+    """Whoever asks for the same waits until the end of the transaction. False: there is none."""
+    query = select(tenants.c.id).where(tenants.c.id == tenant).with_for_update()
+    return (await connection.execute(query)).first() is not None
 
 
 async def change(connection: AsyncConnection, changed: ApiKey) -> None:
@@ -118,6 +126,10 @@ async def holder_by_user(connection: AsyncConnection, user_id: str) -> Holder | 
     tenant, role, user_disabled_at, tier, tenant_disabled_at = row
     in_force = user_disabled_at is None and tenant_disabled_at is None
     return Holder(None, tenant, user_id, role, tier, in_force)
+
+
+def _usable(now: float) -> ColumnElement[bool]:
+    return table.c.revoked_at.is_(None) & (table.c.expires_at.is_(None) | (table.c.expires_at > now))
 
 
 def _of_keys() -> Select[Any]:

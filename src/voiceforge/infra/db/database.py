@@ -68,6 +68,11 @@ class Database:
         self._wait_s = pool.wait_s
         self._engine = _engine(self._url, pool)
 
+    @property
+    def name(self) -> str:
+        """Where it is, without a password."""
+        return self._url.set(drivername=self._url.get_backend_name()).render_as_string(hide_password=True)
+
     def refuse(self, why: str | None, *, soon: bool = False) -> None:
         """From now on whoever comes is told this, as Unavailable; None: all is well again.
 
