@@ -75,7 +75,7 @@ class AuthSettings(Section):
     )
     first_key: SecretStr | None = Field(
         default=None,
-        examples=["vf_12345678_and-so-on"],
+        examples=["vf_Examples_NotASecretOnlyAnExampleOfAKey1231ArRF5"],
         description="A key of an owner of the default tenant that the server adds to its database at start, "
         "where it is not there; `voiceforge keys generate` makes one. For containers; elsewhere use "
         "`voiceforge init`.",
