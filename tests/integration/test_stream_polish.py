@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -312,6 +313,33 @@ def test_a_stream_goes_on_where_nothing_can_be_written(server, client, dial) -> 
     assert of("warning", messages)[0]["code"] == "not_kept"
     assert len(of("final", messages)) == SENTENCES
     assert messages[-1]["transcription_id"] is None
+
+
+def test_a_disk_that_is_slow_loses_nothing_of_what_comes_faster_than_speech(server, client, dial) -> None:
+    writes = threading.Event()
+    for _ in range(8):  # more than there are threads that write
+        server.keeper._writers.submit(writes.wait, WAIT_S)
+    socket = dial(polish="true")
+    sending = threading.Thread(target=send, args=(socket, SPOKEN * 6))
+    sending.start()
+    told(socket, "final")
+    writes.set()
+    sending.join(WAIT_S)
+    say(socket, type="close")
+    messages = told(socket)
+    assert not of("warning", messages)
+    kept = completed(client, messages[-1]["transcription_id"])
+    assert kept["duration"] == pytest.approx(6 * len(SPOKEN) / BYTES_PER_S, abs=0.01)
+
+
+def test_a_wish_that_the_polishing_model_cannot_serve_is_refused_while_it_runs(dial) -> None:
+    socket = dial(polish="true")
+    say(socket, type="configure", language="de")
+    refused = told(socket, "error")[-1]
+    assert not refused["fatal"]
+    assert refused["error"]["field"] == "language"
+    say(socket, type="close")
+    assert told(socket)[-1]["type"] == "closed"
 
 
 def keep_what_was_left_behind(server: JobServer) -> None:
