@@ -29,7 +29,7 @@ frame before a pause is below the first, speech had ended in it; below the secon
 _FADING_FROM_SAMPLES = 2 * SAMPLE_RATE_HZ
 """In a shorter utterance the second is not looked at: parted too soon, it is recognised worse."""
 _CLOSURE_FRAMES = 5
-"""160 ms: in a shorter pause a consonant may be closed, however speech faded."""
+"""160 ms: in a shorter pause a consonant may be closed, and the first is not looked at."""
 _DECODE_FRAMES = 3
 """Of the pause, for decoding what was said before its end is told."""
 
@@ -242,10 +242,14 @@ class Endpointer:
     def _lasted_frames(self, start: int, pause: int) -> int:
         """Of the pause so far, counted from where speech faded."""
         lasted, first = self._frame - pause, start // FRAME_SAMPLES
-        if lasted < _CLOSURE_FRAMES or pause <= first:
+        if pause <= first:
             return lasted
+        levels: list[float] = []
+        if lasted >= _CLOSURE_FRAMES:
+            levels.append(_SURE)
+        if pause * FRAME_SAMPLES - start >= _FADING_FROM_SAMPLES:
+            levels.append(_FADING)
         threshold, before = self.rule.threshold, self._heard[pause - 1 - first]
-        levels = (_SURE, _FADING) if pause * FRAME_SAMPLES - start >= _FADING_FROM_SAMPLES else (_SURE,)
         return lasted + sum(before < threshold + level * (1.0 - threshold) for level in levels)
 
     @property
