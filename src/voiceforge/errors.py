@@ -22,6 +22,7 @@ VoiceForgeError
 ├── Unavailable               a part we need is missing or not ready yet
 │   ├── DependencyMissing
 │   └── ShuttingDown  EngineCrashed
+├── QuotaExceeded             what this caller may have is used up
 ├── StorageFull               no room for what should be kept
 ├── UpstreamFailed            a server we fetched from failed
 ├── DeadlineExceeded  Cancelled
@@ -53,6 +54,7 @@ class ErrorKind(StrEnum):
     CONFLICT = "conflict"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
+    QUOTA_EXCEEDED = "quota_exceeded"
     STORAGE_FULL = "storage_full"
     UPSTREAM_FAILED = "upstream_failed"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -258,6 +260,13 @@ class EngineCrashed(Unavailable):
     """The process that runs the model ended while it worked on this, and again when it was tried anew."""
 
     code = "engine_crashed"
+
+
+class QuotaExceeded(VoiceForgeError):
+    """Of a month, or of room: nothing that coming again soon could mend."""
+
+    kind = ErrorKind.QUOTA_EXCEEDED
+    code = "quota_exceeded"
 
 
 class StorageFull(VoiceForgeError):

@@ -50,6 +50,7 @@ async def test_workers_redis_and_postgresql_are_killed_in_turn(
     count = 40
     async with job_cluster(tmp_path, workers=2, settings=QUICK) as cluster:
         before = await undisturbed(cluster, clips["beckett"])
+        _, audio_s = await cluster.booked()
         submitting = asyncio.create_task(submitted(cluster, clips["beckett"], count))
         kills = [cluster.kill_worker, cluster.kill_redis, cluster.kill_worker, cluster.kill_postgres]
         await cluster.disturb(kills, every_s=2.0, until=submitting)
@@ -57,6 +58,7 @@ async def test_workers_redis_and_postgresql_are_killed_in_turn(
         await cluster.all_over(count + 1, OVER_S)
         await cluster.webhooks_arrived(accepted, OVER_S)
         assert_nothing_lost(await cluster.outcome(accepted), before, count)
+        assert await cluster.booked() == (count + 1, pytest.approx((count + 1) * audio_s, abs=0.1))
         assert min(cluster.kills.values()) >= 1
         assert await cluster.stop() == [0, 0, 0]
 
@@ -66,6 +68,7 @@ async def test_the_server_that_does_it_all_is_killed(tmp_path: Path, clips: dict
     count = 25
     async with job_cluster(tmp_path, workers=0) as cluster:
         before = await undisturbed(cluster, clips["beckett"])
+        _, audio_s = await cluster.booked()
         submitting = asyncio.create_task(submitted(cluster, clips["beckett"], count))
         await cluster.disturb([cluster.kill_server], every_s=4.0, until=submitting)
         accepted = submitting.result()
@@ -73,5 +76,6 @@ async def test_the_server_that_does_it_all_is_killed(tmp_path: Path, clips: dict
         await cluster.ready()
         await cluster.webhooks_arrived(accepted, OVER_S)
         assert_nothing_lost(await cluster.outcome(accepted), before, count)
+        assert await cluster.booked() == (count + 1, pytest.approx((count + 1) * audio_s, abs=0.1))
         assert cluster.kills["server"] >= 2
         assert await cluster.stop() == [0]

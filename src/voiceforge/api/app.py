@@ -40,6 +40,7 @@ from voiceforge.api.native import (
     system,
     tenants,
     tus,
+    usage,
     users,
     webhooks,
 )
@@ -83,7 +84,8 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
     def around(app: ASGIApp) -> ASGIApp:
         """The last one is the outermost."""
         if services.limits is not None:
-            app = RateLimits(app, services.limits, replies, {OpenAIErrors.name: rate_fields})
+            own_fields = {OpenAIErrors.name: rate_fields}
+            app = RateLimits(app, services.limits, replies, own_fields, services.ledger)
         app = Authenticate(app, authentication, replies, surfaces, open_paths)
         app = ErrorBoundary(app, replies=replies)
         app = ListenFrame(app)
@@ -137,6 +139,8 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         door = StreamDoor(services.streams, services.transcriptions, config.stream_resume_s)
         open_socket(app, STREAM_PATH, door.serve)
         app.include_router(asyncapi.router(config.version))
+    if services.usage is not None:
+        app.include_router(usage.router(services.usage))
     app.include_router(native_models.router(services))
     app.include_router(tus.router(services))
     app.include_router(system.router(services, config))

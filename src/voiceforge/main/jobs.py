@@ -18,6 +18,7 @@ from voiceforge.main.authentication import add_first_key, build_authentication, 
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import check_url, url_fetcher
 from voiceforge.main.database import open_database
+from voiceforge.main.limits import tiers_of
 from voiceforge.main.people import or_told, people_if_possible
 from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
@@ -33,11 +34,14 @@ from voiceforge.services.job_vitals import JobVitals
 from voiceforge.services.job_watch import JobWatch
 from voiceforge.services.job_workers import JobWorkers
 from voiceforge.services.jobs import Jobs
+from voiceforge.services.ledger import Ledger
 from voiceforge.services.leftovers import Leftovers
 from voiceforge.services.old_news import OldNews
 from voiceforge.services.retention import RetentionSweep
 from voiceforge.services.stream_keeper import StreamKeeper
+from voiceforge.services.tiers import Tiers
 from voiceforge.services.uploads import Uploads
+from voiceforge.services.usage import Prices, Usage
 from voiceforge.services.webhook_delivery import DeliveryRules, WebhookDelivery
 from voiceforge.services.webhook_workers import WebhookWorkers
 from voiceforge.services.webhooks import Webhooks
@@ -87,6 +91,8 @@ class JobRoom:
     own_chores: OwnChores
     vitals: JobVitals
     stream_keeper: StreamKeeper | None
+    ledger: Ledger
+    usage: Usage
     authentication: Authentication
     people: People | None
     keys: Keys
@@ -101,6 +107,8 @@ class JobRoom:
             batches=Batches(self.database, self.intake, self.jobs, self.news),
             webhooks=self.webhooks,
             uploads=self.uploads,
+            ledger=self.ledger,
+            usage=self.usage,
             authentication=self.authentication,
             people=or_told(self.people),
             keys=self.keys,
@@ -109,7 +117,7 @@ class JobRoom:
     async def run(self) -> None:
         """Bring the database up to date, then work, until cancelled. Meanwhile what needs no database."""
         async with asyncio.TaskGroup() as group:
-            for work in (self.vitals, self.own_chores):
+            for work in (self.vitals, self.own_chores, self.ledger):
                 group.create_task(work.run())
             await self.open()
             await self.work()
@@ -153,6 +161,7 @@ class JobRoom:
         if self.stream_keeper is not None:
             await self.stream_keeper.close()
         await self.authentication.close()
+        await self.ledger.close()
         if self.people is not None:
             await self.people.close()
         await self.queue.close()
@@ -243,7 +252,9 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         max_bytes=int(settings.server.max_upload_bytes),
         expire_s=settings.uploads.expire_s,
     )
-    shared = [*retention.chores(), *old_news.chores(), *uploads.chores()]
+    wished = settings.usage
+    usage = Usage(database, Prices(wished.price_per_minute, wished.currency), keep_s=wished.rows_s)
+    shared = [*retention.chores(), *old_news.chores(), *uploads.chores(), *usage.chores()]
     chores = Chores(database, [*shared, lost] if broker is not None else shared)
     keeper = _stream_keeper(settings, services, jobs)
     own_chores = OwnChores(
@@ -294,7 +305,18 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         authentication=build_authentication(settings, database, None if people is None else people.tokens),
         people=people,
         keys=build_keys(settings, database, services.models),
+        ledger=_ledger(settings, services, database),
+        usage=usage,
     )
+
+
+def _ledger(settings: Settings, services: Services, database: Database) -> Ledger:
+    tiers = services.limits.tiers if services.limits is not None else Tiers(tiers_of(settings.tiers))
+    ledger = Ledger(database, tiers, services.metrics)
+    services.transcriptions.keep_accounts(ledger)
+    if services.streams is not None:
+        services.streams.keep_accounts(ledger)
+    return ledger
 
 
 def _stream_keeper(settings: Settings, services: Services, jobs: Jobs) -> StreamKeeper | None:

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from voiceforge.main.settings_auth import AuthSettings, OidcSettings
 from voiceforge.main.settings_jobs import JobSettings, RetentionSettings, UploadSettings, WebhookSettings
-from voiceforge.main.settings_limits import LimitSettings, TierTable
+from voiceforge.main.settings_limits import LimitSettings, TierTable, UsageSettings
 from voiceforge.main.settings_outside import (
     CacheSettings,
     DatabaseSettings,
@@ -95,6 +95,7 @@ class Settings(Section):
     auth: AuthSettings = AuthSettings()
     oidc: OidcSettings = OidcSettings()
     limits: LimitSettings = LimitSettings()
+    usage: UsageSettings = UsageSettings()
     server: ServerSettings = ServerSettings()
     audio: AudioSettings = AudioSettings()
     vad: VadSettings = VadSettings()

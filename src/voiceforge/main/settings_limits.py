@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, field_validator
 
 from voiceforge.main.settings_values import Section, json_table, redis_address
 
+_HIGHEST_PRICE = Decimal(1_000_000)
 _TIER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 Unlimited = Literal["unlimited"]
@@ -66,3 +68,30 @@ class LimitSettings(Section):
     @classmethod
     def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else redis_address(value)
+
+
+def _prices(given: dict[str, Decimal]) -> dict[str, Decimal]:
+    for model, price in given.items():
+        if not (price.is_finite() and 0 <= price <= _HIGHEST_PRICE):
+            raise ValueError(f"the price of {model!r} should be between 0 and {_HIGHEST_PRICE}")
+    return given
+
+
+PriceTable = Annotated[dict[str, Decimal], BeforeValidator(json_table), AfterValidator(_prices)]
+
+
+class UsageSettings(Section):
+    """What was transcribed for whom, and what that costs."""
+
+    price_per_minute: PriceTable = Field(
+        default={},
+        description="Price of a minute of audio by model; `*` for all others. Only told, never charged.",
+    )
+    currency: str = Field(
+        default="", max_length=12, description="What stands behind prices, such as `EUR`; any text."
+    )
+    rows_s: float = Field(
+        default=90 * 86_400.0,
+        ge=86_400,
+        description="How long single bookings are kept; what they add up to by the day stays.",
+    )

@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -138,6 +139,8 @@ def _toml(value: Any) -> str:
         case dict():
             pairs = ", ".join(f"{_toml(name)} = {_toml(item)}" for name, item in value.items())
             return "{ " + pairs + " }" if pairs else "{}"
+        case Decimal():
+            return str(value)
         case BaseModel():
             return _toml(value.model_dump(mode="json", exclude_none=True))
         case Path() | str():
@@ -160,7 +163,7 @@ def _kind(field: FieldInfo) -> str:
     if get_origin(kind) is tuple:
         return "list of names"
     if get_origin(kind) is dict:
-        return "table of names" if get_args(kind)[1] is str else "table of tables"
+        return {str: "table of names", Decimal: "table of numbers"}.get(get_args(kind)[1], "table of tables")
     names = {bool: "true or false", int: "whole number", float: "number", Path: "path", SecretStr: "secret"}
     word = names.get(kind, "size" if issubclass(kind, int) else "text")
     limits = []

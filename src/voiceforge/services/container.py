@@ -19,10 +19,12 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
     from voiceforge.services.job_watch import JobWatch
     from voiceforge.services.jobs import Jobs
     from voiceforge.services.keys import Keys
+    from voiceforge.services.ledger import Ledger
     from voiceforge.services.limits import Limits
     from voiceforge.services.people import People
     from voiceforge.services.streams import Streams
     from voiceforge.services.uploads import Uploads
+    from voiceforge.services.usage import Usage
     from voiceforge.services.webhooks import Webhooks
 
 
@@ -47,5 +49,7 @@ class Services:
     webhooks: Webhooks | None = None
     uploads: Uploads | None = None
     keys: Keys | None = None
+    ledger: Ledger | None = None
+    usage: Usage | None = None
     authentication: Authentication | None = None
     people: Callable[[], People] | None = None

@@ -29,11 +29,12 @@ from voiceforge.errors import (
     VoiceForgeError,
 )
 from voiceforge.infra.blobs.base import Blobs
-from voiceforge.infra.db import chunks, leases, recordings, results
+from voiceforge.infra.db import chunks, leases, recordings, results, usage
 from voiceforge.infra.db import transcriptions as rows
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
-from voiceforge.infra.db.records import Claim, JobError, JobProgress, JobStatus, Rank, Recording
+from voiceforge.infra.db.records import Claim, Job, JobError, JobProgress, JobStatus, Rank, Recording
+from voiceforge.infra.db.usage import Booking
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.services.access import trusted
 from voiceforge.services.chunk_codec import ChunkCodec, UnreadableChunk
@@ -199,7 +200,7 @@ class Attempt:
             source=source,
             options=self._bench.options.validate_python(job.options),
             model=job.model,
-            priority=Priority.INTERACTIVE if job.rank is Rank.HIGH else Priority.BULK,
+            priority=_priority(job),
             caller=trusted(job.tenant),
             # What is to go by a certain time must not stay there as an earlier result.
             cache=CacheUse.NORMAL if job.retention.text_s is None else CacheUse.NONE,
@@ -264,6 +265,7 @@ class Attempt:
             async with self._bench.database.transaction() as connection:
                 await self._end(connection, JobStatus.COMPLETED, now, done_s=transcript.duration)
                 await results.add(connection, job, data, transcript.text, now)
+                await usage.add(connection, _booking(job, transcript, now))
                 await chunks.forget(connection, job.id)
 
         await self._insist(write)
@@ -366,3 +368,28 @@ class Attempt:
 
 class _Unforeseen(VoiceForgeError):
     pass
+
+
+def _booking(job: Job, transcript: Transcript, now: float) -> list[Booking]:
+    """None where it is on nobody's account."""
+    if job.door is None:
+        return []
+    return [
+        Booking(
+            id=job.id,
+            tenant=job.tenant,
+            at=now,
+            key_id=job.key_id,
+            user_id=job.user_id,
+            model=transcript.model.id,
+            door=job.door,
+            work_class=_priority(job).name.lower(),
+            audio_s=transcript.duration,
+            latency_s=max(0.0, now - job.created_at),
+            cached=transcript.cached_at is not None,
+        )
+    ]
+
+
+def _priority(job: Job) -> Priority:
+    return Priority.INTERACTIVE if job.rank is Rank.HIGH else Priority.BULK

@@ -53,7 +53,7 @@ _log = Logger(__name__)
 class JobRequest:
     """What is to be transcribed, and how. metadata: the caller's own, given back as it came. callback_shape:
     of a callback in a surface's own words: its `surface`, and what that will need of what was `asked`.
-    id: None: a new one."""
+    id: None: a new one. door: the surface it came by; None: it is on nobody's account."""
 
     source: Source
     options: TranscribeOptions
@@ -68,6 +68,7 @@ class JobRequest:
     retention: Retention | None = None
     batch_id: str | None = None
     id: str | None = None
+    door: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,9 @@ class JobIntake:
             idempotency_key=request.idempotency_key,
             request_digest=digest.hexdigest() if request.idempotency_key is not None else None,
             retention=self._retention.shortened(request.retention),
+            user_id=request.caller.user_id,
+            key_id=request.caller.key_id,
+            door=request.door,
         )
         return Prepared(new, digest.hexdigest(), source, sha256)
 

@@ -26,6 +26,7 @@ from voiceforge.errors import (
     VoiceForgeError,
 )
 from voiceforge.services.access import OWNER, Caller, Scope
+from voiceforge.services.bookings import Accounts, Heard, NoAccounts
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.models import Models
 from voiceforge.services.stream_decodes import DecodeDesk
@@ -86,6 +87,7 @@ class StreamRequest:
         a transcription. retention: of that; None: as the server's policy says.
     idle_s: ended with DeadlineExceeded where neither audio nor `keep_alive` came for so long; None: as the
         server is set; more than that has no effect.
+    door: the surface it came by; None: it is on nobody's account.
     resumable: lives on for a while after `abort`, for `Streams.resume`.
     """
 
@@ -97,6 +99,7 @@ class StreamRequest:
     polish: str | None = None
     retention: Retention | None = None
     idle_s: float | None = None
+    door: str | None = None
     resumable: bool = False
 
 
@@ -160,7 +163,8 @@ class Streams:
         self._lock = threading.Lock()
         self._admission = Admission(BatcherLimits(max_tickets=limits.max_sessions))
         self._streams: dict[str, Stream] = {}
-        self._tenants: dict[str, str] = {}
+        self._requests: dict[str, StreamRequest] = {}
+        self._accounts: Accounts = NoAccounts()
         self._desk: DecodeDesk | None = None
         self._ears: Ears | None = None
         self._openers = ThreadPoolExecutor(_OPENERS, thread_name_prefix="open-stream")
@@ -172,6 +176,10 @@ class Streams:
     def keep_with(self, keeper: StreamKeeper) -> None:
         """From now on streams can be polished."""
         self._keeper = keeper
+
+    def keep_accounts(self, accounts: Accounts) -> None:
+        """From now on what is heard is booked, and refused where nothing is left."""
+        self._accounts = accounts
 
     @property
     def open_count(self) -> int:
@@ -188,6 +196,7 @@ class Streams:
     def _checked(self, request: StreamRequest) -> tuple[str, Polish | None]:
         """The model's id, and how the stream is to be polished."""
         request.caller.needs(Scope.TRANSCRIBE)
+        self._accounts.check(request.caller)
         model_id = self._models.resolve(request.model)
         request.caller.check_model(model_id)
         loaded = self._engines.loaded().get(model_id)
@@ -264,7 +273,9 @@ class Streams:
         if self._leaving:
             raise ShuttingDown("the server is shutting down", retry_after_s=5)
         now = time.monotonic()
-        alive = [(s.opened_at, self._tenants[s.id]) for s in self._streams.values() if not s.over]
+        alive = [
+            (s.opened_at, self._requests[s.id].caller.tenant) for s in self._streams.values() if not s.over
+        ]
         alive += self._opening.values()
         retry_after_s = self._admission.retry_after_s(
             now, opened_at=(at for at, _ in alive), queued_s=0.0, audio_s_per_s=None
@@ -389,7 +400,7 @@ class Streams:
             )
         self._streams[stream.id] = stream
         stream.begin(hearing, intake, keeping)
-        self._tenants[stream.id] = request.caller.tenant
+        self._requests[stream.id] = request
         self._metrics.streams_open(self.open_count)
         return stream
 
@@ -434,12 +445,28 @@ class Streams:
     def _over(self, stream: Stream) -> None:
         if stream.keeping is not None:
             stream.keeping.over()
+        self._book(stream)
         self._admission.ended(time.monotonic() - stream.opened_at, max(stream.duration_s, 1e-3))
         self._metrics.streams_open(self.open_count)
 
+    def _book(self, stream: Stream) -> None:
+        request = self._requests.get(stream.id)
+        if request is None or request.door is None or stream.duration_s <= 0:
+            return
+        self._accounts.book(
+            Heard(
+                caller=request.caller,
+                door=request.door,
+                model=stream.model.id,
+                work_class=Priority.LIVE.name.lower(),
+                audio_s=stream.duration_s,
+                id=f"stream_{stream.id}",
+            )
+        )
+
     def _forgotten(self, stream: Stream) -> None:
         self._streams.pop(stream.id, None)
-        self._tenants.pop(stream.id, None)
+        self._requests.pop(stream.id, None)
 
 
 def _give_up(work: asyncio.Future[_Prepared]) -> None:

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from voiceforge.errors import Cancelled, InvalidRequest, ShuttingDown
 from voiceforge.infra.fetch.base import Fetcher
 from voiceforge.services.access import OWNER, Caller, Scope
+from voiceforge.services.bookings import Accounts, Heard, NoAccounts
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.flights import Flights, ended
 from voiceforge.services.models import Models
@@ -70,7 +71,8 @@ _log = Logger(__name__)
 @dataclass(frozen=True, slots=True)
 class TranscribeRequest:
     """model None: the default one. caller: whose share of the queue this takes, and whose earlier results it
-    may have. deadline_s: from when recognition can begin; what is not done by then fails."""
+    may have. deadline_s: from when recognition can begin; what is not done by then fails. door: the
+    surface it came by; None: it is on nobody's account."""
 
     source: Source
     options: TranscribeOptions
@@ -79,6 +81,7 @@ class TranscribeRequest:
     caller: Caller = OWNER
     cache: CacheUse = CacheUse.NORMAL
     deadline_s: float | None = None
+    door: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +128,22 @@ class Transcriptions:
         self._results = results
         self._recipe = recipe
         self._flights = Flights()
+        self._accounts: Accounts = NoAccounts()
         # One more than may be admitted: it tells who comes too late, who would wait in silence otherwise.
         self._threads = WorkThreads(max_threads + 1, "transcribe")
+
+    def keep_accounts(self, accounts: Accounts) -> None:
+        """From now on what is transcribed is booked, and refused where nothing is left."""
+        self._accounts = accounts
 
     def check(self, caller: Caller, model: str | None, options: TranscribeOptions) -> str:
         """Refuse early what is bound to fail, before any upload is read; returns the model's id.
 
         Raises:
-            PermissionDenied, ModelNotFound, ModelNotInstalled, UnsupportedOption.
+            PermissionDenied, ModelNotFound, ModelNotInstalled, UnsupportedOption, QuotaExceeded.
         """
         caller.needs(Scope.TRANSCRIBE)
+        self._accounts.check(caller)
         model_id = self._models.resolve(model)
         caller.check_model(model_id)
         loaded = self._engines.loaded().get(model_id)
@@ -214,14 +223,35 @@ class Transcriptions:
             or not isinstance(source, (AudioBytes, AudioFile))
         ):
             return None
+        started = time.perf_counter()
         request.caller.needs(Scope.TRANSCRIBE)
+        self._accounts.check(request.caller)
         model = self._model_ref(self._models.resolve(request.model))
         request.caller.check_model(model.id)
         key = results.key(request.caller.tenant, source.sha256, model, request.options)
-        made = await results.find_as(key, shape, make)
-        if made is not None:
-            results.count("hit")
+        found = await results.find_as(key, shape, lambda transcript: (transcript.duration, make(transcript)))
+        if found is None:
+            return None
+        results.count("hit")
+        duration_s, made = found
+        self._book(request, model.id, duration_s, started, cached=True)
         return made
+
+    def _book(
+        self, request: TranscribeRequest, model_id: str, audio_s: float, started: float, *, cached: bool
+    ) -> None:
+        if request.door is not None:
+            self._accounts.book(
+                Heard(
+                    caller=request.caller,
+                    door=request.door,
+                    model=model_id,
+                    work_class=request.priority.name.lower(),
+                    audio_s=audio_s,
+                    latency_s=time.perf_counter() - started,
+                    cached=cached,
+                )
+            )
 
     async def transcribe(self, request: TranscribeRequest) -> Transcript:
         """Run to the end.
@@ -238,7 +268,7 @@ class Transcriptions:
     async def events(self, request: TranscribeRequest) -> AsyncGenerator[TranscribeEvent, None]:
         """Progress and segments as they come, then one Finished. An identical request of the same tenant is
         not worked on twice: an earlier result is told at once, one in progress is shared."""
-        model_id = self.check(request.caller, request.model, request.options)
+        model_id, started = self.check(request.caller, request.model, request.options), time.perf_counter()
         async with self.fetched(request.source) as source:
             if self._results is None or not _cacheable(request, self._results):
                 events = self._run(request, model_id, source, transcribe)
@@ -246,6 +276,10 @@ class Transcriptions:
                 events = self._run_once(request, model_id, source, self._results)
             async with contextlib.aclosing(events):
                 async for event in events:
+                    if isinstance(event, Finished):
+                        done = event.transcript
+                        cached = done.cached_at is not None
+                        self._book(request, done.model.id, done.duration, started, cached=cached)
                     yield event
 
     async def _run_once(

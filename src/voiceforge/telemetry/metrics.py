@@ -178,6 +178,9 @@ class Metrics:
         self._rate_limited = self._new(
             Counter, "rate_limited", "Requests and streams refused by a limit, by whose.", ("by",)
         )
+        self._bookings_lost = self._new(
+            Counter, "bookings_lost", "Bookings of usage that could not be written.", ()
+        )
         self._limiter_faults = self._new(
             Counter, "limiter_faults", "Times that Redis did not say what was used.", ()
         )
@@ -414,6 +417,9 @@ class Metrics:
 
     def rate_limited(self, by: str) -> None:
         self._rate_limited.labels(by).inc()
+
+    def bookings_lost(self, count: int) -> None:
+        self._bookings_lost.inc(count)
 
     def limiter_fault(self) -> None:
         self._limiter_faults.inc()

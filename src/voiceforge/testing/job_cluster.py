@@ -245,6 +245,12 @@ class JobCluster:
                 self.revive()
                 await asyncio.sleep(0.2)
 
+    async def booked(self) -> tuple[int, float]:
+        """How many recordings stand in the accounts, and how many seconds of audio."""
+        answer = await self._client.get("/v1/usage")
+        total = answer.raise_for_status().json()["total"]
+        return total["requests"], total["audio_seconds"]
+
     async def outcome(self, accepted: Sequence[str]) -> Outcome:
         """Once all is over: what became of these."""
         found = Outcome(len(set(accepted)))

@@ -12,10 +12,12 @@ from fastapi import FastAPI
 
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
+from voiceforge.errors import QuotaExceeded
 from voiceforge.infra.limiter.memory import MemoryLimiter
 from voiceforge.services.container import Services
 from voiceforge.services.limits import Limits
 from voiceforge.services.tiers import Tiers
+from voiceforge.testing.scripted_services import ScriptedTranscriptions, fails
 
 MOST = 3
 KEY = "right-key"
@@ -140,3 +142,26 @@ async def test_refusals_are_counted(client: httpx.AsyncClient, services: Service
     await client.get("/v1/models")
     assert services.metrics.total("rate_limited", by="address") == 1
     assert services.metrics.total("errors", code="rate_limited") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/v1/transcriptions", 402, '"code": "quota_exceeded"'),
+        ("/v1/listen", 402, '"err_code": "ASR_PAYMENT_REQUIRED"'),
+        ("/v1/audio/transcriptions", 429, '"code": "insufficient_quota"'),
+    ],
+)
+async def test_a_month_that_is_used_up_is_told_in_the_words_of_each_door(
+    client: httpx.AsyncClient, scripted: ScriptedTranscriptions, path: str, status: int, words: str
+) -> None:
+    scripted.script = fails(QuotaExceeded("the 2 audio minutes are used up", retry_after_s=99.5))
+    if path == "/v1/audio/transcriptions":
+        refused = await client.post(path, files={"file": ("a.wav", b"RIFF")}, data={"model": "fake"})
+        assert refused.headers["x-should-retry"] == "false"
+        assert refused.json()["error"]["type"] == "insufficient_quota"
+    else:
+        refused = await client.post(path, content=b"RIFF", headers={"Content-Type": "audio/wav"})
+    assert refused.status_code == status
+    assert words in refused.text
+    assert refused.headers["Retry-After"] == "100"

@@ -49,6 +49,7 @@ def callback_request(
             "surface": SURFACE,
             "asked": {"request_id": request_id, "method": query.callback_method, "query": kept},
         },
+        door=SURFACE,
     )
 
 

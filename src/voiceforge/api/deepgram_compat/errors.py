@@ -22,6 +22,7 @@ STATUSES: Mapping[ErrorKind, int] = {
     ErrorKind.CONFLICT: 409,
     ErrorKind.OVERLOADED: 429,
     ErrorKind.UNAVAILABLE: 503,
+    ErrorKind.QUOTA_EXCEEDED: 402,
     ErrorKind.STORAGE_FULL: 507,
     # The server of the `url`; the clients would repeat a 5xx.
     ErrorKind.UPSTREAM_FAILED: 400,
@@ -37,6 +38,7 @@ _CODES: Mapping[ErrorKind, str] = {
     ErrorKind.CONFLICT: "CONFLICT",
     ErrorKind.OVERLOADED: "TOO_MANY_REQUESTS",
     ErrorKind.UNAVAILABLE: "SERVICE_UNAVAILABLE",
+    ErrorKind.QUOTA_EXCEEDED: "ASR_PAYMENT_REQUIRED",
     ErrorKind.STORAGE_FULL: "INSUFFICIENT_STORAGE",
     ErrorKind.UPSTREAM_FAILED: "REMOTE_CONTENT_ERROR",
     ErrorKind.DEADLINE_EXCEEDED: "GATEWAY_TIMEOUT",

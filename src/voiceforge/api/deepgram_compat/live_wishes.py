@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from voiceforge.api.deepgram_compat.errors import DeepgramErrors
 from voiceforge.api.deepgram_compat.schemas import LiveQuery, WarningOut
 from voiceforge.api.deepgram_compat.wishes import (
     RAW,
@@ -68,6 +69,7 @@ def live_wish(query: LiveQuery, defaults: StreamOptions) -> LiveWish:
             model=query.model,
             channels="split" if query.multichannel else "mix",
             idle_s=IDLE_S,
+            door=DeepgramErrors.name,
         ),
         writing=writing_of(query),
         vad_events=query.vad_events,

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from voiceforge.api.deepgram_compat import schemas
 from voiceforge.api.deepgram_compat.callbacks import callback_request
 from voiceforge.api.deepgram_compat.convert import Answered, listen_document
-from voiceforge.api.deepgram_compat.errors import GRANT_PATH, PATH
+from voiceforge.api.deepgram_compat.errors import GRANT_PATH, PATH, DeepgramErrors
 from voiceforge.api.deepgram_compat.wishes import Wish, listen_wish
 from voiceforge.api.http.answers import CACHE_HEADER, wanted_cache_use
 from voiceforge.api.http.auth import caller_of
@@ -94,6 +94,7 @@ def router(services: Services, config: HttpConfig, tokens: ShortTokens) -> APIRo
             model=model,
             caller=caller,
             cache=wanted_cache_use(request),
+            door=DeepgramErrors.name,
         )
         transcript, sha256 = await while_connected(request, transcribed(work))
         body = await asyncio.to_thread(document, transcript, wish, request, sha256)

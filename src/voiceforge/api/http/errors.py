@@ -26,6 +26,7 @@ from voiceforge.errors import ErrorKind, InvalidRequest, NotFound, VoiceForgeErr
 from voiceforge.telemetry.logger import Logger
 
 _COMES_BACK = frozenset({ErrorKind.OVERLOADED, ErrorKind.UNAVAILABLE})
+_SOME_DAY = ErrorKind.QUOTA_EXCEEDED
 _TOLD = "voiceforge.errors_told"
 _BROKE = 1011  # RFC 6455
 CLIENT_GONE_STATUS = 499  # nginx's number; only logs and metrics ever see it
@@ -110,6 +111,8 @@ class ErrorReplies:
 def _shared_headers(error: VoiceForgeError) -> dict[str, str]:
     if error.kind in _COMES_BACK:
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s or 1.0)))}
+    if error.kind is _SOME_DAY and error.retry_after_s is not None:
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
     if error.kind is ErrorKind.UNAUTHENTICATED:
         return {"WWW-Authenticate": "Bearer"}
     return {}

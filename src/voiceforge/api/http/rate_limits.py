@@ -19,7 +19,11 @@ from voiceforge.api.http.asgi import STARTED
 from voiceforge.api.http.auth import CALLER
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.services.access import Caller
+from voiceforge.services.ledger import Ledger
 from voiceforge.services.limits import WINDOW_S, Limits, Rates
+
+QUOTA_FIELD = "X-Quota-Warning"
+"""There is more of a month used than should be."""
 
 OwnFields = Callable[[Rates], Mapping[str, str]]
 
@@ -28,15 +32,22 @@ class RateLimits:
     """
     Args:
         own_fields: of surfaces, by name.
+        ledger: None: nobody has a quota.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, replies: ErrorReplies, own_fields: Mapping[str, OwnFields]
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        replies: ErrorReplies,
+        own_fields: Mapping[str, OwnFields],
+        ledger: Ledger | None = None,
     ) -> None:
         self._app = app
         self._limits = limits
         self._replies = replies
         self._own_fields = own_fields
+        self._ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller: Caller | None = scope.get(CALLER)
@@ -44,11 +55,14 @@ class RateLimits:
             await self._app(scope, receive, send)
             return
         rates = await self._limits.spend(caller, caller.address or _peer(scope))
-        if rates is None:
+        fields = {} if rates is None else self._fields(scope, rates)
+        if self._ledger is not None and caller.tier is not None:
+            await self._ledger.look(caller)
+            fields |= self._warnings(self._ledger, caller)
+        if not fields:
             await self._app(scope, receive, send)
             return
-        fields = self._fields(scope, rates)
-        if rates.refused is not None:
+        if rates is not None and rates.refused is not None:
             reply = self._replies.reply(scope, rates.refusal(), headers=fields)
             await reply(scope, receive, send)
             return
@@ -62,6 +76,11 @@ class RateLimits:
             await send(message)
 
         await self._app(scope, receive, send_with_fields)
+
+    @staticmethod
+    def _warnings(ledger: Ledger, caller: Caller) -> dict[str, str]:
+        warnings = [quota.warning for quota in ledger.quotas(caller) if quota.warning is not None]
+        return {QUOTA_FIELD: warnings[-1]} if warnings else {}
 
     def _fields(self, scope: Scope, rates: Rates) -> dict[str, str]:
         first = rates.tightest

@@ -168,6 +168,7 @@ _CODES: Mapping[str, int] = {
     "conflict": POLICY_VIOLATION,
     "overloaded": TRY_AGAIN_LATER,
     "unavailable": SERVICE_RESTART,
+    "quota_exceeded": POLICY_VIOLATION,
     "storage_full": TRY_AGAIN_LATER,
     "deadline_exceeded": POLICY_VIOLATION,
 }

@@ -19,6 +19,7 @@ STATUSES: Mapping[ErrorKind, int] = {
     ErrorKind.CONFLICT: 409,
     ErrorKind.OVERLOADED: 429,
     ErrorKind.UNAVAILABLE: 503,
+    ErrorKind.QUOTA_EXCEEDED: 402,
     ErrorKind.STORAGE_FULL: 507,
     ErrorKind.UPSTREAM_FAILED: 502,
     ErrorKind.DEADLINE_EXCEEDED: 504,

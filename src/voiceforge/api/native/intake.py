@@ -17,6 +17,7 @@ from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.api.http.uploads import FILE_FIELD, Upload, Uploads
 from voiceforge.api.native.convert import transcribe_options, wanted_format
+from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.native.job_convert import (
     check_job_options,
     idempotency_key,
@@ -219,6 +220,7 @@ class Reception:
             caller=caller_of(request),
             cache=CacheUse.NONE if wish.leaves_nothing else wanted_cache_use(request),
             deadline_s=wish.given.timeout_s,
+            door=NativeErrors.name,
         )
         job = None
         if wish.given.mode == "async":

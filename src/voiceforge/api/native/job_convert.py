@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.requests import Request
 
+from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.native.schemas import Options, PriorityName
 from voiceforge.errors import InvalidRequest, NotFound
 from voiceforge.services.access import Caller
@@ -94,6 +95,7 @@ def job_request(
         callback_url=given.callback_url,
         idempotency_key=key,
         retention=wanted_retention(given, unkept_text_s),
+        door=NativeErrors.name,
     )
 
 

@@ -18,6 +18,7 @@ from voiceforge.api.http.auth import SurfaceKeys, caller_of
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.forms import Fields, parse
 from voiceforge.api.http.sockets import NORMAL, SERVICE_RESTART, Socket, SocketGone, close_code
+from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.native.stream_convert import (
     audio_format,
     changed_options,
@@ -93,6 +94,7 @@ class StreamDoor:
             channels=given.channels,
             polish=given.polish,
             retention=wanted_retention(given),
+            door=NativeErrors.name,
             resumable=True,
         )
         return _Call(socket, await self._streams.open(request), self._transcriptions)

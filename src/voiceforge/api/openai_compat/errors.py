@@ -18,6 +18,7 @@ STATUSES: Mapping[ErrorKind, int] = {
     ErrorKind.CONFLICT: 409,
     ErrorKind.OVERLOADED: 429,
     ErrorKind.UNAVAILABLE: 503,
+    ErrorKind.QUOTA_EXCEEDED: 429,
     ErrorKind.STORAGE_FULL: 507,
     ErrorKind.UPSTREAM_FAILED: 502,
     ErrorKind.DEADLINE_EXCEEDED: 504,
@@ -28,9 +29,13 @@ _TYPES: Mapping[ErrorKind, str] = {
     ErrorKind.UNAUTHENTICATED: "authentication_error",
     ErrorKind.PERMISSION_DENIED: "permission_error",
     ErrorKind.OVERLOADED: "rate_limit_error",
+    ErrorKind.QUOTA_EXCEEDED: "insufficient_quota",
 }
 _ROOTS = frozenset({"/v1/models", "/v1/audio", "/v1/realtime"})
-_CODES: Mapping[ErrorKind, str] = {ErrorKind.OVERLOADED: "rate_limit_exceeded"}
+_CODES: Mapping[ErrorKind, str] = {
+    ErrorKind.OVERLOADED: "rate_limit_exceeded",
+    ErrorKind.QUOTA_EXCEEDED: "insufficient_quota",
+}
 
 
 def error_object(error: VoiceForgeError, status: int) -> dict[str, object]:

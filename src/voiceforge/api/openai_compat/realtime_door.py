@@ -18,7 +18,7 @@ from voiceforge.api.http.sockets import (
     SocketGone,
     close_code,
 )
-from voiceforge.api.openai_compat.errors import STATUSES, error_object
+from voiceforge.api.openai_compat.errors import STATUSES, OpenAIErrors, error_object
 from voiceforge.api.openai_compat.realtime_events import Append, Asked, Clear, Commit, Update, parse
 from voiceforge.api.openai_compat.realtime_session import LOGPROBS, Dialect, Session, dialect_of
 from voiceforge.api.openai_compat.realtime_turns import ServerEvent, Turns
@@ -72,7 +72,9 @@ def stream_request(session: Session, caller: Caller) -> StreamRequest:
     model = session.transcription.model
     if model is not None and _CONVERSES.match(model):
         model = None
-    return StreamRequest(options=session.options(), audio=session.audio, model=model, caller=caller)
+    return StreamRequest(
+        options=session.options(), audio=session.audio, model=model, caller=caller, door=OpenAIErrors.name
+    )
 
 
 class RealtimeDoor:

@@ -24,6 +24,7 @@ from voiceforge.api.openai_compat.convert import (
     translation_wish,
     verbose_document,
 )
+from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.api.openai_compat.stream import transcript_stream
 from voiceforge.errors import InvalidRequest
 from voiceforge.services.access import Caller
@@ -61,6 +62,7 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
             model=model,
             caller=caller_of(request),
             cache=wanted_cache_use(request),
+            door=OpenAIErrors.name,
         )
 
     def document(transcript: Transcript, wish: Wish) -> Rendered:

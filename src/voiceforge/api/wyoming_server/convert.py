@@ -14,6 +14,7 @@ from voiceforge.speech.options import RawFormat, StreamOptions
 
 PROGRAM = "voiceforge"
 _MOST_TERMS = 1000
+_DOOR = "wyoming"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Wish:
         options = StreamOptions(
             language=self.language, keyterms=self.keyterms, words=False, endpointing_ms=None
         )
-        return StreamRequest(options=options, audio=shape.raw(), model=self.model)
+        return StreamRequest(options=options, audio=shape.raw(), model=self.model, door=_DOOR)
 
 
 def info(models: Iterable[ModelInfo], default: str | None, version: str) -> dict[str, Any]:

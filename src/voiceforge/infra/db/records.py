@@ -83,6 +83,9 @@ class NewJob:
     idempotency_key: str | None = None
     request_digest: str | None = None
     retention: Retention = Retention()
+    user_id: str | None = None
+    key_id: str | None = None
+    door: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,9 @@ class Job:
     retention: Retention
     audio_erased_at: float | None
     text_erased_at: float | None
+    user_id: str | None = None
+    key_id: str | None = None
+    door: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,8 @@ usage = Table(
     # What was done, so that nothing is booked twice.
     Column("booking", String(80), nullable=False, unique=True),
     Column("at", Double, nullable=False),
+    # Days since 1970 in UTC.
+    Column("day", Integer, nullable=False),
     Column("key_id", ID),
     Column("user_id", ID),
     Column("model", String(255), nullable=False),
@@ -161,7 +163,10 @@ usage = Table(
     Column("audio_s", Double, nullable=False),
     Column("latency_s", Double, nullable=False),
     Column("cached", Integer, nullable=False),
+    # 1: it is in the sum of its day.
+    Column("rolled", Integer, nullable=False),
     Index("ix_usage_newest", "tenant", "at"),
+    Index("ix_usage_waiting", "rolled", "seq"),
     Index("ix_usage_old", "at"),
 )
 

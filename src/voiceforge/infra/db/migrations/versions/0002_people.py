@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("booking", sa.String(length=80), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
         sa.Column("key_id", sa.String(length=40), nullable=True),
         sa.Column("user_id", sa.String(length=40), nullable=True),
         sa.Column("model", sa.String(length=255), nullable=False),
@@ -79,11 +80,13 @@ def upgrade() -> None:
         sa.Column("audio_s", sa.Double(), nullable=False),
         sa.Column("latency_s", sa.Double(), nullable=False),
         sa.Column("cached", sa.Integer(), nullable=False),
+        sa.Column("rolled", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_usage")),
         sa.UniqueConstraint("booking", name=op.f("uq_usage_booking")),
     )
     op.create_index("ix_usage_newest", "usage", ["tenant", "at"])
     op.create_index("ix_usage_old", "usage", ["at"])
+    op.create_index("ix_usage_waiting", "usage", ["rolled", "seq"])
 
     op.create_table(
         "usage_days",
@@ -239,6 +242,7 @@ def downgrade() -> None:
 
     op.drop_table("users")
     op.drop_table("usage_days")
+    op.drop_index("ix_usage_waiting", table_name="usage")
     op.drop_index("ix_usage_old", table_name="usage")
     op.drop_index("ix_usage_newest", table_name="usage")
 
