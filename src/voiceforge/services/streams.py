@@ -237,7 +237,8 @@ class Streams:
             PermissionDenied
             Conflict: events behind `after` are no longer kept.
         """
-        theirs = self._tenants.get(stream_id) == caller.needs(Scope.TRANSCRIBE)
+        tenant, request = caller.needs(Scope.TRANSCRIBE), self._requests.get(stream_id)
+        theirs = request is not None and request.caller.tenant == tenant
         stream = self._streams.get(stream_id) if theirs else None
         if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode()):
             raise NotFound("there is no such stream here, or it can no longer be resumed; open a new one")

@@ -16,9 +16,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceforge.api.http.asgi import STARTED
-from voiceforge.api.http.auth import CALLER
+from voiceforge.api.http.auth import CALLER, OPEN_PATHS
 from voiceforge.api.http.errors import ErrorReplies
-from voiceforge.services.access import Caller
+from voiceforge.services.access import OWNER, Caller
 from voiceforge.services.ledger import Ledger
 from voiceforge.services.limits import WINDOW_S, Limits, Rates
 
@@ -50,10 +50,11 @@ class RateLimits:
         self._ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller: Caller | None = scope.get(CALLER)
-        if caller is None:  # where nobody is asked who they are
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN_PATHS):
             await self._app(scope, receive, send)
             return
+        # Where nobody is asked who they are, only their address counts.
+        caller: Caller = scope.get(CALLER, OWNER)
         rates = await self._limits.spend(caller, caller.address or _peer(scope))
         fields = {} if rates is None else self._fields(scope, rates)
         if self._ledger is not None and caller.tier is not None:
