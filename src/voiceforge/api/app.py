@@ -27,6 +27,7 @@ from voiceforge.api.http.proxies import believing
 from voiceforge.api.http.rate_limits import RateLimits
 from voiceforge.api.http.request_id import RequestIds
 from voiceforge.api.http.response_headers import ResponseHeaders
+from voiceforge.api.http.shared_answers import add_shared_answers
 from voiceforge.api.http.sockets import open_socket
 from voiceforge.api.http.temp_files import TempFiles
 from voiceforge.api.http.uploads import Uploads
@@ -110,6 +111,7 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
 
     app = AppWithDoors(
         around,
+        lambda schema: add_shared_answers(schema, replies, OPEN_PATHS),
         title="VoiceForge",
         version=config.version,
         summary="Self-hosted speech-to-text.",

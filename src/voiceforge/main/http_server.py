@@ -291,6 +291,7 @@ class HttpServer:
         limits = ConnectionLimits(
             head_bytes=int(wishes.max_header_bytes),
             head_s=wishes.header_timeout_s,
+            unread_s=wishes.body_timeout_s,
             connections=wishes.max_connections,
             on_full=self._on_full,
         )

@@ -76,7 +76,8 @@ class ServerSettings(Section):
         default=60.0,
         gt=0,
         le=3600,
-        description="So long an upload may bring nothing, and another body may take as a whole.",
+        description="So long an upload may bring nothing, a client take nothing of its answer, and a body "
+        "that is no upload take as a whole.",
     )
     max_connections: int = Field(
         default=4096,

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import re
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -306,6 +307,49 @@ def test_a_body_that_trickles_is_given_up(serve: Callable[..., LiveServer]) -> N
     assert b" 422 " in converse(server, head + b"Content-Length: 50\r\n\r\n{", until=b"took longer than")
 
 
+def test_an_answer_that_nobody_reads_is_given_up() -> None:
+    lost = threading.Event()
+
+    class Impatient(BoundedHeadProtocol):
+        limits = ConnectionLimits(unread_s=0.3)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(64 << 20)})
+
+    with live_server(app, http=Impatient) as server, socket.socket() as conn:
+        conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        conn.connect((server.host, server.port))
+        conn.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert lost.wait(30)
+
+
+def test_an_answer_that_is_read_slowly_arrives() -> None:
+    class Impatient(BoundedHeadProtocol):
+        limits = ConnectionLimits(unread_s=0.2)
+
+    size = 24 << 20
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    with live_server(app, http=Impatient) as server, socket.socket() as conn:
+        conn.connect((server.host, server.port))
+        conn.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        taken = 0
+        began = time.monotonic()
+        while more := conn.recv(1 << 20):
+            taken += len(more)
+            time.sleep(0.02)  # the client's own slowness is what is tried here
+        assert taken > size
+        assert time.monotonic() - began > 2 * Impatient.limits.unread_s
+
+
 def test_headers_beyond_the_limit_are_told_so(make_app: MakeApp) -> None:
     class Narrow(BoundedHeadProtocol):
         limits = ConnectionLimits(head_bytes=10_000)
@@ -341,3 +385,14 @@ def test_connections_beyond_the_limit_are_told_to_come_back(make_app: MakeApp) -
         deadline = time.monotonic() + 30
         while not let_in():
             assert time.monotonic() < deadline
+
+
+async def test_what_stands_around_the_routes_is_in_their_description(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert {"401", "403", "413", "422", "429", "503"} <= set(paths["/v1/transcriptions"]["post"]["responses"])
+    openai = paths["/v1/audio/transcriptions"]["post"]["responses"]
+    assert {"400", "401", "403", "413", "429", "503"} <= set(openai)
+    assert openai["403"]["content"] == openai["401"]["content"]
+    assert openai["403"]["content"] != paths["/v1/transcriptions"]["post"]["responses"]["403"]["content"]
+    assert "413" not in paths["/v1/models"]["get"]["responses"]
+    assert set(paths["/health/live"]["get"]["responses"]) == {"200"}

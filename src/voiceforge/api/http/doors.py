@@ -20,14 +20,26 @@ class AppWithDoors(FastAPI):
 
     Args:
         around: what stands around the endpoints, and around everything else.
+        complete: adds to the OpenAPI document what that answers.
         more: as FastAPI has it.
     """
 
-    def __init__(self, around: Callable[[ASGIApp], ASGIApp], **more: Any) -> None:
+    def __init__(
+        self,
+        around: Callable[[ASGIApp], ASGIApp],
+        complete: Callable[[dict[str, Any]], None],
+        **more: Any,
+    ) -> None:
         super().__init__(**more)
+        self._complete = complete
         self._doors: dict[tuple[str, str], APIRoute] = {}
         self._short_way = around(self._endpoint)
         self.add_middleware(around)
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self._complete(super().openapi())
+        return super().openapi()
 
     def open_doors(self, router: APIRouter) -> None:
         """Include a router whose endpoints take a `Request` and nothing else, and return a `Response`."""

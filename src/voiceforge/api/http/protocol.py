@@ -35,12 +35,14 @@ class ConnectionLimits:
     """
     head_bytes: most that may come of what is neither a body nor whole headers.
     head_s: so long may the headers of a request take; whoever says nothing at all gets no more either.
+    unread_s: a client that takes nothing of its answer for so long is given up.
     connections: at once, of all kinds.
     on_full: called for each that is turned away.
     """
 
     head_bytes: int = 64 * 1024
     head_s: float = 20.0
+    unread_s: float = 60.0
     connections: int = 4096
     on_full: Callable[[], None] = _nobody_asks
 
@@ -53,6 +55,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
 
     _unread_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, limits: ConnectionLimits | None = None, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -71,7 +74,39 @@ class BoundedHeadProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        self._is_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading(0)
+
+    def resume_writing(self) -> None:
+        self._is_read()
+        super().resume_writing()
+
+    def _watch_reading(self, before_bytes: int) -> None:
+        """Again and again while the client takes something: slow is not idle.
+
+        Args:
+            before_bytes: unread at the last look; 0: there was none.
+        """
+        unread_bytes = self.transport.get_write_buffer_size()
+        if before_bytes and unread_bytes >= before_bytes:
+            self.transport.abort()
+            return
+        self._unread_timer = self.loop.call_later(self._limits.unread_s, self._watch_reading, unread_bytes)
+
+    def _is_read(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        # A transport that is closed stays for as long as somebody does not read the rest.
+        if self.transport.get_write_buffer_size() and self._unread_timer is None:
+            self._watch_reading(0)
 
     def on_message_begin(self) -> None:
         self._await_head()
