@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from voiceforge.services.container import Services
     from voiceforge.services.doctor import Doctor
     from voiceforge.services.keys import Keys
+    from voiceforge.services.people import People
     from voiceforge.speech.options import TranscribeOptions
 
 
@@ -84,11 +85,13 @@ class Schema(Protocol):
 class Installation:
     """What a server of these settings would work with, without the server.
 
-    database: where it is, without secrets. protected: the settings let nobody in who is not known.
+    people: raises DependencyMissing where the packages for accounts are not installed. database: where it is,
+    without secrets. protected: the settings let nobody in who is not known.
     """
 
     schema: Schema
     keys: Keys
+    people: Callable[[], People]
     database: str
     protected: bool
 
@@ -122,7 +125,7 @@ class Ports:
     worker: works on jobs until it is told to stop; the last argument is called once it is there for them.
     backups: of the embedded default; raises InvalidRequest where the settings name other stores.
     schema: of the database that the settings name.
-    installation: likewise, with what is known of keys.
+    installation: likewise, with what is known of keys and people.
     All of them raise ConfigurationError where the settings cannot work.
     """
 

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "jobs": "voiceforge.cli.jobs",
         "stream": "voiceforge.cli.stream",
         "keys": "voiceforge.cli.keys",
+        "users": "voiceforge.cli.users",
         "models": "voiceforge.cli.models",
         "doctor": "voiceforge.cli.doctor",
         "bench": "voiceforge.cli.bench",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from voiceforge.main.settings_loading import LoadedSettings
     from voiceforge.services.backup import Backups
     from voiceforge.services.doctor import Doctor
+    from voiceforge.services.people import People
     from voiceforge.speech.engines.device import DeviceChoice, DeviceFacts
 
 
@@ -210,6 +211,7 @@ async def _installation(choices: Choices) -> AsyncIterator[Installation]:
     from voiceforge.main.authentication import build_keys
     from voiceforge.main.build import build
     from voiceforge.main.database import open_database
+    from voiceforge.main.people import build_people
     from voiceforge.main.settings_rules import is_protected
 
     loaded = _load(choices)
@@ -217,14 +219,23 @@ async def _installation(choices: Choices) -> AsyncIterator[Installation]:
     settings = loaded.settings
     models = build(settings, version=_version(), any_folder=True).models
     database = open_database(settings)
+    opened: list[People] = []
+
+    def people() -> People:
+        opened.append(build_people(settings, database))
+        return opened[-1]
+
     try:
         yield Installation(
             schema=Migrations(database),
             keys=build_keys(settings, database, models),
             database=database.name,
+            people=people,
             protected=is_protected(settings),
         )
     finally:
+        for one in opened:
+            await one.close()
         await database.close()
 
 

@@ -276,7 +276,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
     count = settings.webhooks.workers
     senders = WebhookWorkers(delivery, bell, count=count) if count else None
-    people = people_if_possible(settings, database)
+    people = people_if_possible(settings, database, services.limits)
     vitals = JobVitals(
         database=database,
         blobs=blobs,

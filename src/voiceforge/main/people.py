@@ -11,12 +11,11 @@ from voiceforge.errors import DependencyMissing
 from voiceforge.main.server_secret import server_secret
 
 if TYPE_CHECKING:
-    from limits.aio.storage import Storage
-
     from voiceforge.infra.db.database import Database
     from voiceforge.infra.letters.base import Letters
     from voiceforge.main.settings import Settings
     from voiceforge.services.attempts import Attempts
+    from voiceforge.services.limits import Limits
     from voiceforge.services.passwords import Hashes
     from voiceforge.services.people import People
     from voiceforge.services.sign_ins import SignIns
@@ -30,25 +29,25 @@ def build_people(
     settings: Settings,
     database: Database,
     *,
-    storage: Storage | None = None,
+    limits: Limits | None = None,
     hashes: Callable[[], Hashes] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> People:
     """Nothing is opened yet.
 
     Args:
-        storage: where attempts to log in are counted; None: in this process alone.
+        limits: whose limiter counts attempts to log in, and whose tiers there are; None: this process counts
+            alone, and tiers are whatever is said.
         hashes: None: those that are meant for real passwords.
 
     Raises:
         DependencyMissing, ConfigurationError
     """
     try:
-        from limits.aio.storage import MemoryStorage
-
         from voiceforge.infra.credentials.jwt import TokenRules
         from voiceforge.infra.credentials.password_hashes import PasswordHashes
         from voiceforge.infra.credentials.sealing import Seal
+        from voiceforge.infra.limiter.memory import MemoryLimiter
         from voiceforge.services.access_tokens import AccessTokens
         from voiceforge.services.accounts import Accounts, Registration
         from voiceforge.services.attempts import Attempts
@@ -81,7 +80,7 @@ def build_people(
     sign_ins = SignIns(database, tokens, secret.derived("refresh tokens"), life_s=wish.session_s, clock=clock)
     passwords = Passwords(hashes or PasswordHashes)
     letters, one_time = LetterDesk(_letters(settings)), OneTime(secret.derived("one-time tokens"))
-    attempts = Attempts(storage or MemoryStorage())
+    attempts = Attempts(MemoryLimiter() if limits is None else limits.limiter)
     accounts = Accounts(
         database=database,
         sign_ins=sign_ins,
@@ -96,7 +95,7 @@ def build_people(
     return People(
         accounts=accounts,
         members=members,
-        tenants=Tenants(database, members, clock=clock),
+        tenants=Tenants(database, members, tiers=None if limits is None else limits.tiers.names, clock=clock),
         single_sign_on=_single_sign_on(settings, database, sign_ins, attempts, clock),
         sign_ins=sign_ins,
         tokens=tokens,
@@ -106,14 +105,14 @@ def build_people(
     )
 
 
-def people_if_possible(settings: Settings, database: Database) -> People | None:
+def people_if_possible(settings: Settings, database: Database, limits: Limits | None) -> People | None:
     """None: the packages for accounts are not installed.
 
     Raises:
         ConfigurationError
     """
     try:
-        return build_people(settings, database)
+        return build_people(settings, database, limits=limits)
     except DependencyMissing:
         return None
 

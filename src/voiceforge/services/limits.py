@@ -65,6 +65,11 @@ class Limits:
         self._metrics = metrics
         self._per_address = per_address
 
+    @property
+    def limiter(self) -> Limiter:
+        """Counts whatever else is to be counted by many together."""
+        return self._limiter
+
     async def spend(self, caller: Caller, address: str | None) -> Rates | None:
         """Count a request, unless it is refused; None: nothing limits it.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from joserfc import jws, jwt
-from joserfc.errors import ExpiredTokenError, InvalidClaimError, InvalidTokenError, JoseError
+from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError
 from joserfc.jwk import ECKey
 
 from voiceforge.errors import ExpiredCredential, MalformedCredential, NotYetValid, WrongAudience
@@ -20,6 +20,7 @@ ALGORITHM = "ES256"
 _CURVE = "P-256"
 _TYPE = "at+jwt"
 _LONGEST = 4096
+_BEGINNINGS = ("iat", "nbf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,11 @@ class PublicKey:
             registry.validate(content)
         except ExpiredTokenError:
             raise ExpiredCredential("the token has expired") from None
-        except InvalidTokenError:
-            raise NotYetValid("the token is not valid yet") from None
         except InvalidClaimError as error:
             if error.claim == "aud":
                 raise WrongAudience("the token is for another server") from None
+            if error.claim in _BEGINNINGS and isinstance(content[error.claim], int | float):
+                raise NotYetValid("the token is not valid yet") from None
             raise MalformedCredential(f"the token's {error.claim} is not what it has to be") from None
         except (JoseError, ValueError, TypeError, RecursionError):
             raise MalformedCredential("the token's signature does not fit, or it is broken") from None

@@ -39,4 +39,12 @@ class Limiter(Protocol):
         """
         ...
 
+    async def forget(self, key: str) -> None:
+        """As if nothing had been taken of it.
+
+        Raises:
+            LimiterUnreachable
+        """
+        ...
+
     async def close(self) -> None: ...

@@ -53,6 +53,18 @@ class GuardedLimiter:
             self._own.spend_now(window)
         return spent
 
+    async def forget(self, key: str) -> None:
+        self._own.forget_now(key)
+        if not self._breaker.passes():
+            return
+        try:
+            await self._shared.forget(key)
+        except LimiterUnreachable:
+            self._observer.limiter_fault()
+            self._breaker.failed()
+        else:
+            self._breaker.succeeded()
+
     async def close(self) -> None:
         await self._shared.close()
 

@@ -67,5 +67,12 @@ class MemoryLimiter:
                 return
             del self._used[key]
 
+    async def forget(self, key: str) -> None:
+        self.forget_now(key)
+
+    def forget_now(self, key: str) -> None:
+        """Likewise, for who is not waiting."""
+        self._used.pop(key, None)
+
     async def close(self) -> None:
         self._used.clear()

@@ -55,5 +55,12 @@ class RedisLimiter:
             return Spent(passed, window.most, float(window.seconds))
         return Spent(passed, max(0, window.most - used), max(0.0, oldest + window.seconds - time.time()))
 
+    async def forget(self, key: str) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._windows.clear(key)
+        except (TimeoutError, OSError, RedisError) as error:
+            raise LimiterUnreachable(type(error).__name__) from error
+
     async def close(self) -> None:
         await self._pool.disconnect()
