@@ -6,7 +6,7 @@ from voiceforge.errors import VoiceForgeError
 from voiceforge.infra.db.database import Database
 from voiceforge.main.server_secret import ServerSecret, server_secret
 from voiceforge.main.settings import Settings
-from voiceforge.services.authentication import AccessTokens, Authentication
+from voiceforge.services.authentication import AccessTokens, Authentication, OnRefused
 from voiceforge.services.key_holders import KeyHolders
 from voiceforge.services.keys import Keys
 from voiceforge.services.models import Models
@@ -17,11 +17,15 @@ _log = Logger(__name__)
 
 
 def build_authentication(
-    settings: Settings, database: Database, access_tokens: AccessTokens | None = None
+    settings: Settings,
+    database: Database,
+    access_tokens: AccessTokens | None = None,
+    on_refused: OnRefused = lambda address, code: None,
 ) -> Authentication:
     """
     Args:
         access_tokens: of people who logged in.
+        on_refused: told the address and the code of who was not let in.
 
     Raises:
         ConfigurationError: there is no place for the server's secret.
@@ -35,6 +39,7 @@ def build_authentication(
         access_tokens=access_tokens,
         short_tokens=ShortTokens(secret.derived("short tokens"), configured),
         failures_per_minute=settings.auth.failures_per_minute,
+        on_refused=on_refused,
     )
 
 

@@ -25,7 +25,7 @@ from voiceforge.main.early_signals import EarlySignals
 
 if TYPE_CHECKING:
     from voiceforge.main.settings_loading import LoadedSettings
-    from voiceforge.services.backup import Backups
+    from voiceforge.services.backup import Backups, Copied
     from voiceforge.services.doctor import Doctor
     from voiceforge.services.people import People
     from voiceforge.speech.engines.device import DeviceChoice, DeviceFacts
@@ -188,7 +188,14 @@ def _backups(choices: Choices) -> Backups:
                 f"{name} is set: this command copies only what lies in the data folder; "
                 "see the page about backup for the tools of databases and object stores"
             )
-    return Backups(settings.data_dir, version=_version())
+
+    def noted(what: str, copied: Copied) -> None:
+        from voiceforge.cli import event_loop
+        from voiceforge.main.audit import note_backup
+
+        event_loop.run(note_backup(settings, what, copied))
+
+    return Backups(settings.data_dir, version=_version(), on_done=noted)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -29,6 +30,7 @@ from voiceforge.api.http.turns import TakeTurns, Turns
 from voiceforge.api.native.errors import NativeErrors
 from voiceforge.api.openai_compat.errors import OpenAIErrors
 from voiceforge.errors import VoiceForgeError
+from voiceforge.main.audit import note_tiers
 from voiceforge.main.drain import DrainGate
 from voiceforge.main.early_signals import RELOAD_SIGNAL, STOP_SIGNALS, EarlySignals
 from voiceforge.main.limits import TierFile
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from voiceforge.main.jobs import JobRoom
     from voiceforge.main.tls import Tls
     from voiceforge.main.wyoming import WyomingPort
+    from voiceforge.services.limits import Limits
 
 # Once requests have had their grace, how long their cancellation and the closing of connections may take.
 _CLOSING_S = 2
@@ -192,7 +195,7 @@ class HttpServer:
         if self._jobs is not None:
             chores.append(asyncio.create_task(self._jobs.run()))
         if self._services.limits is not None:
-            chores.append(asyncio.create_task(TierFile(self._settings, self._services.limits.tiers).keep()))
+            chores.append(asyncio.create_task(self._tier_file(self._services.limits).keep()))
         if self._tls is not None:
             chores.append(asyncio.create_task(self._keep_tls(self._tls, server)))
         try:
@@ -201,6 +204,10 @@ class HttpServer:
             for task in (stop, *chores):
                 task.cancel()
             await asyncio.gather(stop, *chores, return_exceptions=True)
+
+    def _tier_file(self, limits: Limits) -> TierFile:
+        audit = self._services.audit
+        return TierFile(self._settings, limits.tiers, None if audit is None else partial(note_tiers, audit))
 
     async def _keep_tls(self, tls: Tls, server: _Server) -> None:
         async def take_up(context: ssl.SSLContext) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from voiceforge.infra.db.migrate import Migrations
 from voiceforge.infra.db.records import Retention
 from voiceforge.infra.jobqueue.embedded import EmbeddedQueue
 from voiceforge.infra.webhooks.http import HttpWebhookSender
+from voiceforge.main.audit import build_audit, note_start
 from voiceforge.main.authentication import add_first_key, build_authentication, build_keys
 from voiceforge.main.blob_store import open_blobs
 from voiceforge.main.build import check_url, url_fetcher
@@ -37,6 +39,7 @@ from voiceforge.services.jobs import Jobs
 from voiceforge.services.ledger import Ledger
 from voiceforge.services.leftovers import Leftovers
 from voiceforge.services.old_news import OldNews
+from voiceforge.services.refused_tries import RefusedTries
 from voiceforge.services.retention import RetentionSweep
 from voiceforge.services.stream_keeper import StreamKeeper
 from voiceforge.services.tiers import Tiers
@@ -51,6 +54,7 @@ from voiceforge.telemetry.logger import Logger
 if TYPE_CHECKING:
     from voiceforge.infra.blobs.base import Blobs
     from voiceforge.infra.jobqueue.base import JobQueue
+    from voiceforge.services.audit import Audit
     from voiceforge.services.authentication import Authentication
     from voiceforge.services.container import Services
     from voiceforge.services.keys import Keys
@@ -96,6 +100,8 @@ class JobRoom:
     authentication: Authentication
     people: People | None
     keys: Keys
+    audit: Audit
+    refused: RefusedTries
 
     def furnish(self, services: Services) -> Services:
         """The same ones, and those of jobs."""
@@ -112,6 +118,7 @@ class JobRoom:
             authentication=self.authentication,
             people=or_told(self.people),
             keys=self.keys,
+            audit=self.audit,
         )
 
     async def run(self) -> None:
@@ -128,7 +135,14 @@ class JobRoom:
         while not await self._usable():  # noqa: ASYNC110 - nothing would tell us
             await asyncio.sleep(_AGAIN_AFTER_S)
         self.database.refuse(None)
+        await self._note_start()
         await add_first_key(self.settings, self.keys)
+
+    async def _note_start(self) -> None:
+        try:
+            await note_start(self.settings, self.audit)
+        except VoiceForgeError as error:
+            _log.warning("start not noted in the audit log", problem=error.message)
 
     async def work(self) -> None:
         """Until cancelled: on jobs, where this process does, and in turn at what comes round."""
@@ -164,6 +178,8 @@ class JobRoom:
         await self.ledger.close()
         if self.people is not None:
             await self.people.close()
+        with contextlib.suppress(VoiceForgeError):
+            await self.refused.tell()
         await self.queue.close()
         await self.blobs.close()
         await self.database.close()
@@ -254,11 +270,18 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
     wished = settings.usage
     usage = Usage(database, Prices(wished.price_per_minute, wished.currency), keep_s=wished.rows_s)
-    shared = [*retention.chores(), *old_news.chores(), *uploads.chores(), *usage.chores()]
+    refused = RefusedTries(database)
+    audit = build_audit(settings, database)
+    shared = [*retention.chores(), *old_news.chores(), *uploads.chores(), *usage.chores(), *audit.chores()]
     chores = Chores(database, [*shared, lost] if broker is not None else shared)
     keeper = _stream_keeper(settings, services, jobs)
     own_chores = OwnChores(
-        [*leftovers.chores(), *uploads.own_chores(), *(keeper.chores() if keeper is not None else ())]
+        [
+            *leftovers.chores(),
+            *uploads.own_chores(),
+            *refused.chores(),
+            *(keeper.chores() if keeper is not None else ()),
+        ]
     )
     delivery = WebhookDelivery(
         database=database,
@@ -276,7 +299,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
     count = settings.webhooks.workers
     senders = WebhookWorkers(delivery, bell, count=count) if count else None
-    people = people_if_possible(settings, database, services.limits)
+    people = people_if_possible(settings, database, services.limits, refused.add)
     vitals = JobVitals(
         database=database,
         blobs=blobs,
@@ -302,11 +325,15 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         own_chores=own_chores,
         vitals=vitals,
         stream_keeper=keeper,
-        authentication=build_authentication(settings, database, None if people is None else people.tokens),
+        authentication=build_authentication(
+            settings, database, None if people is None else people.tokens, refused.add
+        ),
         people=people,
         keys=build_keys(settings, database, services.models),
         ledger=_ledger(settings, services, database),
         usage=usage,
+        audit=audit,
+        refused=refused,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from voiceforge.errors import ConfigurationError, DependencyMissing
@@ -66,7 +66,18 @@ def _over(below: Tier, wish: TierSettings) -> Tier:
 class TierFile:
     """The configuration file, for as long as the server runs."""
 
-    def __init__(self, settings: Settings, tiers: Tiers) -> None:
+    """
+    Args:
+        on_taken: told their names once others are taken up.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tiers: Tiers,
+        on_taken: Callable[[tuple[str, ...]], Awaitable[object]] | None = None,
+    ) -> None:
+        self._on_taken = on_taken
         self._file = settings.file
         self._given: Mapping[str, TierSettings] = settings.tiers
         self._tiers = tiers
@@ -76,23 +87,27 @@ class TierFile:
         """Until cancelled: what is written into it holds soon after."""
         while self._file is not None:
             await asyncio.sleep(_LOOK_EVERY_S)
-            self.look()
+            if self.look() and self._on_taken is not None:
+                await self._on_taken(self._tiers.names())
 
-    def look(self) -> None:
-        """Take up its tiers, if it was written since; a file with mistakes changes nothing."""
+    def look(self) -> bool:
+        """Take up its tiers, if it was written since; a file with mistakes changes nothing. Whether there are
+        others now."""
         stamp = self._stamp()
         if stamp == self._seen or stamp is None:
-            return
+            return False
         self._seen = stamp
         try:
             given = load_settings(self._file).tiers
         except ConfigurationError as error:
             _log.error("tiers not taken up", problems=list(error.problems))
-            return
+            return False
         if given != self._given:
             self._given = given
             self._tiers.take(tiers_of(given))
             _log.info("tiers taken up", tiers=list(self._tiers.names()))
+            return True
+        return False
 
     def _stamp(self) -> tuple[int, int, int] | None:
         """None: it is not there, or not just now."""

@@ -31,6 +31,7 @@ def build_people(
     *,
     limits: Limits | None = None,
     hashes: Callable[[], Hashes] | None = None,
+    on_refused: Callable[[str | None, str], None] = lambda address, code: None,
     clock: Callable[[], float] = time.time,
 ) -> People:
     """Nothing is opened yet.
@@ -39,6 +40,7 @@ def build_people(
         limits: whose limiter counts attempts to log in, and whose tiers there are; None: this process counts
             alone, and tiers are whatever is said.
         hashes: None: those that are meant for real passwords.
+        on_refused: told the address and the code of who was not let in.
 
     Raises:
         DependencyMissing, ConfigurationError
@@ -89,6 +91,7 @@ def build_people(
         letters=letters,
         attempts=attempts,
         registration=Registration(wish.registration),
+        on_refused=on_refused,
         clock=clock,
     )
     members = Members(database=database, passwords=passwords, one_time=one_time, letters=letters, clock=clock)
@@ -105,14 +108,19 @@ def build_people(
     )
 
 
-def people_if_possible(settings: Settings, database: Database, limits: Limits | None) -> People | None:
+def people_if_possible(
+    settings: Settings,
+    database: Database,
+    limits: Limits | None,
+    on_refused: Callable[[str | None, str], None],
+) -> People | None:
     """None: the packages for accounts are not installed.
 
     Raises:
         ConfigurationError
     """
     try:
-        return build_people(settings, database, limits=limits)
+        return build_people(settings, database, limits=limits, on_refused=on_refused)
     except DependencyMissing:
         return None
 

@@ -106,6 +106,12 @@ class RetentionSettings(Section):
         description="Events of single chunks, seconds from the end of their job; who watches it later gets "
         "its text at once.",
     )
+    audit_s: float | None = Field(
+        default=None,
+        ge=86_400,
+        examples=[31_536_000.0],
+        description="Entries of the audit log; unset: for good.",
+    )
     orphan_age_s: float = Field(
         default=86_400.0,
         ge=3600,

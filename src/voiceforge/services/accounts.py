@@ -19,12 +19,13 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records_people import OneTimeToken, Purpose, User
 from voiceforge.infra.db.tenants import Tenant
-from voiceforge.services.access import Caller, Role
+from voiceforge.services.access import Caller, Role, trusted
 from voiceforge.services.attempts import Attempts
+from voiceforge.services.audit import record
 from voiceforge.services.letter_desk import Letter, LetterDesk, LetterKind
 from voiceforge.services.one_time import LIFE_S, OneTime
 from voiceforge.services.passwords import Passwords, check_password
-from voiceforge.services.sign_ins import Origin, SignIns, Tokens
+from voiceforge.services.sign_ins import Origin, SignIns, Tokens, as_caller
 from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Registrant:
 class Accounts:
     """Args:
     tier: of tenants that register by themselves.
+    on_refused: told the address and the code of who was not let in.
     clock: Unix seconds.
     """
 
@@ -74,6 +76,7 @@ class Accounts:
         attempts: Attempts,
         registration: Registration = Registration.INVITATION,
         tier: str = _NEW_TIER,
+        on_refused: Callable[[str | None, str], None] = lambda address, code: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -84,6 +87,7 @@ class Accounts:
         self._attempts = attempts
         self._registration = registration
         self._tier = tier
+        self._on_refused = on_refused
         self._clock = clock
 
     async def register(self, who: Registrant, origin: Origin) -> None:
@@ -132,7 +136,7 @@ class Accounts:
         await self._attempts.ask(origin.address)
         async with self._database.transaction() as connection:
             used = await self._one_time.use(connection, token, Purpose.VERIFY, self._clock())
-            return await self._settle(connection, used)
+            return await self._settle(connection, used, origin)
 
     async def verify_by_hand(self, email: str) -> User:
         """For who runs the server, where no letters are sent: confirm the newest registration of an address.
@@ -146,7 +150,7 @@ class Accounts:
             for waiting in await one_time_tokens.waiting(connection, Purpose.VERIFY, now):
                 if waiting.data["email"] == wanted:
                     await one_time_tokens.forget(connection, waiting.hash)
-                    return await self._settle(connection, waiting)
+                    return await self._settle(connection, waiting, None)
         raise NotFound("nobody has registered with this address and waits")
 
     async def join(self, token: str, password: str, name: str | None, origin: Origin) -> User:
@@ -179,7 +183,7 @@ class Accounts:
             )
             check_password(password, made.email)
             await _add(connection, made)
-            await self._tell(connection, made, "user.joined")
+            await self._tell(connection, made, "user.joined", origin)
         return made
 
     async def log_in(self, email: str, password: str, origin: Origin) -> Tokens:
@@ -195,6 +199,7 @@ class Accounts:
         stored = found.password_hash if found is not None and _may_log_in(found) else None
         if not await self._passwords.matches(password, stored) or found is None or stored is None:
             _log.info("login_failed", address=origin.address)
+            self._on_refused(origin.address, WrongPassword.code)
             raise WrongPassword(_WRONG)
         renewed = await self._passwords.renewed(password, stored)
         async with self._database.transaction() as connection:
@@ -205,7 +210,7 @@ class Accounts:
             if renewed is not None:
                 await users.set_password(connection, user.id, renewed)
             refresh = await self._sign_ins.begin(connection, user, origin)
-            await self._tell(connection, user, "user.logged_in")
+            await self._tell(connection, user, "user.logged_in", origin)
         await self._attempts.logged_in(address, origin.address)
         return await self._sign_ins.answer(user, refresh)
 
@@ -219,7 +224,7 @@ class Accounts:
         async with self._database.transaction() as connection:
             user = await self._myself(connection, caller)
             ended = await sessions.end_all(connection, user.id, self._clock())
-            await self._tell(connection, user, "user.logged_out_everywhere")
+            await record(connection, caller, "user.logged_out_everywhere", user.id, sessions=ended)
         return ended
 
     async def me(self, caller: Caller) -> tuple[User | None, Tenant]:
@@ -250,13 +255,14 @@ class Accounts:
         check_password(new, user.email, user.name)
         await self._attempts.log_in(user.email, origin.address)
         if not await self._passwords.matches(current, user.password_hash):
+            self._on_refused(origin.address, WrongPassword.code)
             raise WrongPassword("the current password is wrong")
         password_hash = await self._passwords.hashed(new)
         async with self._database.transaction() as connection:
             locked = await users.lock(connection, user.id)
             if locked is None or locked.password_hash != user.password_hash or not _may_log_in(locked):
                 raise Conflict("the password was changed at the same time")
-            await self._set_password(connection, locked, password_hash)
+            await self._set_password(connection, locked, password_hash, origin)
             refresh = await self._sign_ins.begin(connection, locked, origin)
         await self._attempts.logged_in(user.email, origin.address)
         return await self._sign_ins.answer(locked, refresh)
@@ -299,7 +305,7 @@ class Accounts:
             if user is None or not _may_log_in(user):
                 raise InvalidRequest("this token is good for nothing, or not any more", field="token")
             check_password(password, user.email, user.name)
-            await self._set_password(connection, user, password_hash)
+            await self._set_password(connection, user, password_hash, origin)
 
     async def find(self, email: str) -> User:
         """For who runs the server, in whatever tenant.
@@ -325,17 +331,21 @@ class Accounts:
             user = await users.by_email(connection, checked_email(email))
             if user is None:
                 raise NotFound("nobody has this address")
-            await self._set_password(connection, user, password_hash)
+            await self._set_password(connection, user, password_hash, None)
         return user
 
-    async def _set_password(self, connection: AsyncConnection, user: User, password_hash: str) -> None:
+    async def _set_password(
+        self, connection: AsyncConnection, user: User, password_hash: str, origin: Origin | None
+    ) -> None:
         now = self._clock()
         await users.set_password(connection, user.id, password_hash)
         await one_time_tokens.void(connection, user.id, Purpose.RESET)
         await sessions.end_all(connection, user.id, now)
-        await self._tell(connection, user, "user.password_changed")
+        await self._tell(connection, user, "user.password_changed", origin)
 
-    async def _settle(self, connection: AsyncConnection, registered: OneTimeToken) -> User:
+    async def _settle(
+        self, connection: AsyncConnection, registered: OneTimeToken, origin: Origin | None
+    ) -> User:
         now, data = self._clock(), registered.data
         tenant = Tenant(
             id=new_id("tn", now),
@@ -353,7 +363,7 @@ class Accounts:
         )
         await tenants.add(connection, tenant)
         await _add(connection, made)
-        await self._tell(connection, made, "user.registered")
+        await self._tell(connection, made, "user.registered", origin)
         return made
 
     async def _myself(self, connection: AsyncConnection, caller: Caller) -> User:
@@ -364,8 +374,12 @@ class Accounts:
             raise PermissionDenied("this is for people who have logged in")
         return user
 
-    async def _tell(self, connection: AsyncConnection, user: User, action: str) -> None:
-        """The audit log's place for what people do with their own accounts."""
+    async def _tell(
+        self, connection: AsyncConnection, user: User, action: str, origin: Origin | None
+    ) -> None:
+        """For the audit log. origin: None: who runs the server did it."""
+        who = trusted(user.tenant) if origin is None else as_caller(user, origin)
+        await record(connection, who, action, user.id, at=self._clock())
 
 
 def checked_email(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from voiceforge.infra.db import audit as rows
 from voiceforge.infra.db.audit import AuditChain, AuditEntry, AuditFilter
 from voiceforge.infra.db.database import Database
-from voiceforge.services.access import DEFAULT_TENANT, Caller, Scope, trusted
+from voiceforge.services.access import DEFAULT_TENANT, Caller, Role, Scope, trusted
 from voiceforge.services.audit_chain import (
     CUT,
     FIRST_HASH,
@@ -25,20 +25,26 @@ from voiceforge.services.audit_chain import (
     document,
     hash_of,
 )
+from voiceforge.services.chores import Chore
 from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["Audit", "AuditEntry", "AuditFilter", "Verdict", "record", "record_for_nobody"]
+__all__ = ["Audit", "AuditEntry", "AuditFilter", "Verdict", "reads_anothers", "record", "record_for_nobody"]
 
 _MOST_LISTED = 101
 _READ_AT_ONCE = 500
 _BEFORE_ALL = -(2**62)
+_TELL_HEADS_EVERY_S = 3600.0
+_CUT_EVERY_S = 6 * 3600.0
+_CUT_LEASE_S = 600.0
 _LONGEST_ACTION = 60
 _LONGEST_ID = 40
 _LONGEST_ADDRESS = 64
 _LONGEST_REQUEST_ID = 80
+
+_SERVER = ("server", None)
 
 _log = Logger(__name__)
 
@@ -103,6 +109,12 @@ async def record_for_nobody(
     )
 
 
+def reads_anothers(caller: Caller, author: str | None) -> bool:
+    """Whether somebody who leads the tenant is about to see what another person had transcribed."""
+    leads = caller.role in (Role.OWNER, Role.ADMIN) and _who(caller) != _SERVER
+    return leads and author is not None and caller.user_id != author
+
+
 async def _add(
     connection: AsyncConnection,
     *,
@@ -141,7 +153,7 @@ def _who(caller: Caller) -> tuple[str, str | None]:
         return "user", caller.user_id
     # With the key of the settings, or where none is asked for; the server itself has no address.
     through_a_door = caller.address is not None or caller.request_id is not None
-    return ("owner" if through_a_door else "server"), None
+    return ("owner", None) if through_a_door else _SERVER
 
 
 def _text(text: str | None, most: int = 255) -> str | None:
@@ -174,6 +186,23 @@ class Audit:
         """
         async with self._database.transaction() as connection:
             return await record(connection, caller, action, target, at=self._clock(), **details)
+
+    async def note_once(self, action: str, *, within_s: float, **details: Any) -> bool:
+        """What every process of a server sees, in the log of those who run it: unless the newest such entry
+        tells the same and is so young. Whether it was noted.
+
+        Raises:
+            Unavailable
+        """
+        now = self._clock()
+        async with self._database.transaction() as connection:
+            await rows.lock_chain(connection, DEFAULT_TENANT, FIRST_HASH)
+            wanted = AuditFilter(actions=(action,), since=now - within_s)
+            told = await rows.newest(connection, DEFAULT_TENANT, wanted, before=None, limit=1)
+            if told and told[0].details == clean(details):
+                return False
+            await record(connection, trusted(), action, at=now, **details)
+            return True
 
     async def list(
         self,
@@ -259,6 +288,13 @@ class Audit:
             if len(found) < _READ_AT_ONCE:
                 return
             after = found[-1].number
+
+    def chores(self) -> tuple[Chore, ...]:
+        """To be done by one process at a time."""
+        return (
+            Chore("tell_audit_heads", _TELL_HEADS_EVERY_S, self.tell_heads),
+            Chore("cut_audit", _CUT_EVERY_S, self.cut_old, lease_s=_CUT_LEASE_S),
+        )
 
     async def cut_old(self) -> int:
         """Cut off what is older than is to be kept, and tell so in the log; how many entries those were.

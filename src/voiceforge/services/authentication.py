@@ -46,6 +46,8 @@ _MOST_CHARS = 16 * 1024
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+OnRefused = Callable[[str | None, str], None]
+
 _log = Logger(__name__)
 
 
@@ -102,7 +104,8 @@ class Authentication:
         holders: of keys; None: this process has no database, and knows no key but the configured one.
         access_tokens: of people; None: there are none.
         short_tokens: None: signed under the configured key.
-        failures_per_minute: of one address, before it is asked to wait; 0: however many.
+        on_refused: told the address and the code of who came with something that lets nobody in.
+    failures_per_minute: of one address, before it is asked to wait; 0: however many.
         clock: Unix seconds. monotonic: seconds that never go back.
     """
 
@@ -115,6 +118,7 @@ class Authentication:
         access_tokens: AccessTokens | None = None,
         short_tokens: ShortTokens | None = None,
         failures_per_minute: int = MOST_FAILURES,
+        on_refused: OnRefused = lambda address, code: None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -128,6 +132,7 @@ class Authentication:
             clock,
         )
         self._tries = FailedTries(failures_per_minute, monotonic)
+        self._on_refused = on_refused
         self._clock = clock
         self._monotonic = monotonic
         self._salt = secrets.token_bytes(16)
@@ -153,6 +158,7 @@ class Authentication:
             _log.info("refused", code=error.code, address=offer.address)
             if offer.credentials:
                 self._tries.add(offer.address)
+                self._on_refused(offer.address, error.code)
             raise
         return replace(found, address=offer.address, request_id=offer.request_id)
 

@@ -57,9 +57,21 @@ class Copied:
 
 
 class Backups:
-    """Of one data folder."""
+    """Of one data folder.
 
-    def __init__(self, data_dir: Path, *, version: str, clock: Callable[[], float] = time.time) -> None:
+    Args:
+        on_done: told `backup.made` or `backup.restored`, once it is.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        version: str,
+        clock: Callable[[], float] = time.time,
+        on_done: Callable[[str, Copied], None] = lambda what, copied: None,
+    ) -> None:
+        self._on_done = on_done
         self._data_dir = data_dir
         self._version = version
         self._clock = clock
@@ -91,6 +103,7 @@ class Backups:
                 if target.is_dir():
                     target.rmdir()
                 partial.rename(target)
+            self._on_done("backup.made", copied)
             return copied
         finally:
             _remove(partial)
@@ -190,7 +203,9 @@ class Backups:
             revision = revision_of(new / DATABASE)
             (new / BLOBS).mkdir(exist_ok=True)
             self._replace(new, old)
-        return Copied(len(named), total_bytes, revision)
+        copied = Copied(len(named), total_bytes, revision)
+        self._on_done("backup.restored", copied)
+        return copied
 
     def _replace(self, new: Path, old: Path) -> None:
         """Move what is there to `old`, and what is in `new` to its place; or leave all as it was."""

@@ -19,6 +19,7 @@ from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records import Batch, Job, JobStatus, Recording, RefusedItem
 from voiceforge.infra.db.transcriptions import IdempotencyKeyTaken
 from voiceforge.services.access import OWNER, Caller, Scope
+from voiceforge.services.audit import record
 from voiceforge.services.batch_view import BatchView
 from voiceforge.services.job_intake import JobIntake, JobRequest, Prepared, RecordingGone
 from voiceforge.services.job_news import JobNews
@@ -245,3 +246,4 @@ class Batches:
                     continue  # by somebody else, just now
         async with self._database.transaction() as connection:
             await rows.forget(connection, tenant, batch_id)
+            await record(connection, caller, "batch.erased", batch_id, at=self._clock(), items=batch.size)

@@ -14,6 +14,7 @@ from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # they bring the database with them, which commands do not need
+    from voiceforge.services.audit import Audit
     from voiceforge.services.authentication import Authentication
     from voiceforge.services.batches import Batches
     from voiceforge.services.job_watch import JobWatch
@@ -31,9 +32,9 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
 @dataclass(frozen=True, slots=True)
 class Services:
     """results: None where nothing is kept. limits: None where nobody is limited. streams, jobs, job_watch,
-    batches, webhooks, uploads, keys: None in processes that accept none. authentication: None where nobody
-    but the configured key is known. people: None where there is no database; raises DependencyMissing where
-    packages lack."""
+    batches, webhooks, uploads, keys, audit: None in processes that accept none. authentication: None where
+    nobody but the configured key is known. people: None where there is no database; raises DependencyMissing
+    where packages lack."""
 
     transcriptions: Transcriptions
     models: Models
@@ -52,4 +53,5 @@ class Services:
     ledger: Ledger | None = None
     usage: Usage | None = None
     authentication: Authentication | None = None
+    audit: Audit | None = None
     people: Callable[[], People] | None = None

@@ -56,6 +56,15 @@ class JobWatch:
         Raises:
             NotFound, Unavailable
         """
+        noted = False
+        async with aclosing(self._told(caller, job_id, after)) as told:
+            async for item in told:
+                if not noted and isinstance(item, Told) and item.segments:
+                    noted = True
+                    await self._jobs.note_reading(caller, job_id)
+                yield item
+
+    async def _told(self, caller: Caller, job_id: str, after: int) -> AsyncGenerator[Told | JobView, None]:
         finished: Sequence[Segment] | None = None
         seen = after
         async with aclosing(self._jobs.events(caller, job_id, after=after)) as news:

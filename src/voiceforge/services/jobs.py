@@ -18,6 +18,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records import Event, Job, JobFilter, JobStatus
 from voiceforge.infra.jobqueue.base import JobQueue
 from voiceforge.services.access import Caller, Scope
+from voiceforge.services.audit import reads_anothers, record
 from voiceforge.services.job_intake import JobIntake, JobRequest, Submitted
 from voiceforge.services.job_news import JobNews
 from voiceforge.services.job_tasks import task_of
@@ -80,6 +81,8 @@ class Jobs:
             ahead = await rows.ahead_of(connection, job) if waits else None
             with_text = whole and job.status is JobStatus.COMPLETED
             data = await results.get(connection, tenant, job_id) if with_text else None
+        if data is not None:
+            await self._note_reading(caller, job)
         transcript = None if data is None else await asyncio.to_thread(self._codec.unpack, job_id, data)
         return view_of(job, self._clock(), ahead, transcript)
 
@@ -133,6 +136,10 @@ class Jobs:
                 connection, tenant, words, before=before, limit=min(limit, _MOST_LISTED)
             )
             jobs = await rows.by_ids(connection, tenant, [hit.transcription_id for hit in hits])
+        others = [job.id for job in jobs.values() if reads_anothers(caller, job.user_id)]
+        if others:
+            async with self._database.transaction() as connection:
+                await record(connection, caller, "transcription.searched", at=self._clock(), found=others)
         now = self._clock()
         return [
             Found(view_of(jobs[hit.transcription_id], now), hit.excerpt)
@@ -156,6 +163,7 @@ class Jobs:
                 await self._news.status(connection, job, JobStatus.CANCELLED, self._clock())
             else:
                 await rows.request_cancel(connection, job_id)
+            await record(connection, caller, "transcription.cancelled", job_id, at=self._clock())
             return await self._get(connection, tenant, job_id)
 
     async def erase(self, caller: Caller, job_id: str) -> None:
@@ -175,6 +183,7 @@ class Jobs:
             await rows.forget(connection, job_id)
             if job.recording_id is not None and not await rows.refers_to(connection, job.recording_id):
                 await recordings.begin_erasing(connection, job.recording_id)
+            await record(connection, caller, "transcription.erased", job_id, at=self._clock())
         await self.remove_erased()
 
     async def remove_erased(self, limit: int = 100) -> int:
@@ -201,6 +210,7 @@ class Jobs:
                 why = "its audio was erased" if job.audio_erased_at is not None else f"it is {job.status}"
                 raise Conflict(f"this transcription cannot be tried again: {why}")
             await self._news.status(connection, job, JobStatus.QUEUED, self._clock())
+            await record(connection, caller, "transcription.retried", job_id, at=self._clock())
             job = await self._get(connection, tenant, job_id)
         await self._queue.offer([task_of(job)])
         return job
@@ -231,6 +241,23 @@ class Jobs:
                 shown = view
                 yield view
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def note_reading(self, caller: Caller, job_id: str) -> None:
+        """Before its text is given to somebody in another way than by this service: it is noted where they
+        are not the author.
+
+        Raises:
+            Unavailable
+        """
+        async with self._database.reading() as connection:
+            job = await rows.get(connection, caller.tenant, job_id)
+        if job is not None:
+            await self._note_reading(caller, job)
+
+    async def _note_reading(self, caller: Caller, job: Job) -> None:
+        if reads_anothers(caller, job.user_id):
+            async with self._database.transaction() as connection:
+                await record(connection, caller, "transcription.read", job.id, at=self._clock())
 
     async def _get(self, connection: AsyncConnection, tenant: str, job_id: str, *, lock: bool = False) -> Job:
         job = await rows.get(connection, tenant, job_id, lock=lock)

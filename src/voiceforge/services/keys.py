@@ -19,6 +19,7 @@ from voiceforge.infra.db.api_keys import ApiKey
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.services.access import DEFAULT_TENANT, Caller, Role, Scope, scopes_of, trusted
+from voiceforge.services.audit import record
 from voiceforge.services.key_holders import RISING, key_hash
 from voiceforge.services.key_text import hint_of, is_whole, new_key
 
@@ -105,6 +106,7 @@ class Keys:
             if await rows.count_usable(connection, caller.tenant, made.created_at) >= _MOST_USABLE:
                 raise Conflict(f"there are {_MOST_USABLE} keys; revoke some first")
             await rows.add(connection, made, key_hash(self._secret, text))
+            await record(connection, caller, "key.created", made.id, at=made.created_at, role=made.role)
         return NewKey(made, text)
 
     async def list(self, caller: Caller, *, before: str | None = None, limit: int = 20) -> Sequence[ApiKey]:
@@ -143,6 +145,7 @@ class Keys:
             made = replace(old, id=new_id("key", now), hint=hint_of(text), created_at=now, last_used_at=None)
             await rows.add(connection, made, key_hash(self._secret, text))
             await self._end(connection, replace(old, replaced_by=made.id), now, overlap_s)
+            await record(connection, caller, "key.rotated", old.id, at=now, replaced_by=made.id)
         return NewKey(made, text)
 
     async def revoke(self, caller: Caller, key_id: str) -> ApiKey:
@@ -158,6 +161,7 @@ class Keys:
                 return key
             revoked = replace(key, revoked_at=self._clock())
             await rows.change(connection, revoked)
+            await record(connection, caller, "key.revoked", key.id, at=revoked.revoked_at)
         return revoked
 
     async def first_owner(self, text: str | None = None) -> NewKey | None:
@@ -183,6 +187,7 @@ class Keys:
             if text is not None and await rows.holder_by_hash(connection, hashed) is not None:
                 return None
             await rows.add(connection, made, hashed)
+            await record(connection, trusted(), "key.created", made.id, at=made.created_at, role=made.role)
         return NewKey(made, wanted)
 
     def _wished(self, caller: Caller, wish: KeyWish, text: str) -> ApiKey:

@@ -13,6 +13,7 @@ from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.records_people import OneTimeToken, Purpose, User
 from voiceforge.services.access import Caller, Role, Scope
 from voiceforge.services.accounts import checked_email, checked_name, new_user
+from voiceforge.services.audit import record
 from voiceforge.services.letter_desk import Letter, LetterDesk, LetterKind
 from voiceforge.services.one_time import LIFE_S, OneTime
 from voiceforge.services.passwords import Passwords, check_password
@@ -138,7 +139,7 @@ class Members:
                 data={"email": address, "role": role.value},
             )
             known = await users.by_email(connection, address)
-            await self._record(connection, caller, address, "user.invited")
+            await record(connection, caller, "user.invited", at=now, role=role.value)
         expires_at = now + LIFE_S[Purpose.INVITE]
         if known is None:
             name = None if tenant is None else tenant.name
@@ -166,7 +167,7 @@ class Members:
                 raise NotFound("nobody with this address is invited")
             for one in gone:
                 await one_time_tokens.forget(connection, one.hash)
-            await self._record(connection, caller, address, "user.invitation_withdrawn")
+            await record(connection, caller, "user.invitation_withdrawn", at=self._clock())
 
     async def change(
         self, caller: Caller, user_id: str, *, role: Role | None = None, disabled: bool | None = None
@@ -246,10 +247,8 @@ class Members:
         return user
 
     async def _tell(self, connection: AsyncConnection, caller: Caller, user: User, action: str) -> None:
-        await self._record(connection, caller, user.id, action)
-
-    async def _record(self, connection: AsyncConnection, caller: Caller, target: str, action: str) -> None:
-        """The audit log's place for what admins do with the accounts of others."""
+        """For the audit log."""
+        await record(connection, caller, action, user.id, at=self._clock(), role=user.role)
 
 
 def _found(user: User | None) -> User:

@@ -24,7 +24,9 @@ from voiceforge.infra.db import sessions, users
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records_people import Session, User
+from voiceforge.services.access import Caller, Role
 from voiceforge.services.access_tokens import AccessTokens
+from voiceforge.services.audit import record
 from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Origin:
 
     address: str | None = None
     agent: str | None = None
+    request_id: str | None = None
 
 
 NOWHERE = Origin()
@@ -58,6 +61,18 @@ class Tokens:
     refresh: str = field(repr=False)
     expires_in_s: int
     user: User
+
+
+def as_caller(user: User, origin: Origin) -> Caller:
+    """Who comes in with a password or by another's word, for the audit log."""
+    return Caller(
+        user.tenant,
+        Role(user.role),
+        frozenset(),
+        user_id=user.id,
+        address=origin.address,
+        request_id=origin.request_id,
+    )
 
 
 class SignIns:
@@ -111,7 +126,7 @@ class SignIns:
         access = await self._tokens.issue(user.id, session_id)
         return Tokens(access, refresh, int(self._tokens.life_s), user)
 
-    async def refresh(self, token: str) -> Tokens:
+    async def refresh(self, token: str, origin: Origin = NOWHERE) -> Tokens:
         """
         Raises:
             MalformedCredential: it is none of ours.
@@ -139,6 +154,7 @@ class SignIns:
                 stolen = not (repeated and now - session.refreshed_at <= RETRY_S)
             if stolen:
                 await sessions.end(connection, session_id, now)
+                await record(connection, as_caller(user, origin), "session.reused_token", session_id, at=now)
         if stolen:
             _log.warning("refresh_token_reused", session=session_id, user=user.id)
             raise RevokedCredential("this refresh token was used before: the session has ended")

@@ -24,7 +24,8 @@ from voiceforge.infra.db.records_people import User
 from voiceforge.services.access import Role
 from voiceforge.services.accounts import checked_email, new_user
 from voiceforge.services.attempts import Attempts
-from voiceforge.services.sign_ins import Origin, SignIns, Tokens
+from voiceforge.services.audit import record
+from voiceforge.services.sign_ins import Origin, SignIns, Tokens, as_caller
 from voiceforge.telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class SingleSignOn:
         async with self._database.transaction() as connection:
             user = await self._recognised(connection, claims)
             refresh = await self._sign_ins.begin(connection, user, origin)
+            await record(connection, as_caller(user, origin), "user.logged_in", user.id, by="single sign-on")
         return await self._sign_ins.answer(user, refresh)
 
     def _opened(self, cookie: str | None) -> Mapping[str, Any]:

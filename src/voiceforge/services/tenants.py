@@ -14,6 +14,7 @@ from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.tenants import Tenant
 from voiceforge.services.access import DEFAULT_TENANT, Caller, Role, Scope, trusted
 from voiceforge.services.accounts import checked_name
+from voiceforge.services.audit import record
 from voiceforge.services.members import HandedOut, Members
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Tenants:
         made = Tenant(new_id("tn", now), _named(name), tier, now)
         async with self._database.transaction() as connection:
             await rows.add(connection, made)
-            await self._tell(connection, caller, made, "tenant.created")
+            await record(connection, caller, "tenant.created", made.id, at=now, tier=tier)
         if owner_email is None:
             return made, None
         return made, await self._members.invite(trusted(made.id), owner_email, Role.OWNER)
@@ -111,7 +112,7 @@ class Tenants:
                 else None,
             )
             await rows.change(connection, changed)
-            await self._tell(connection, caller, changed, "tenant.changed")
+            await _tell_both(connection, caller, tenant, changed, now)
         return changed
 
     def _check_tier(self, tier: str) -> None:
@@ -121,8 +122,19 @@ class Tenants:
         if tier not in known:
             raise UnsupportedOption(f"there is no tier {tier[:40]!r}", field="tier", choices=known)
 
-    async def _tell(self, connection: AsyncConnection, caller: Caller, tenant: Tenant, action: str) -> None:
-        """The audit log's place for what those who run the server do with tenants."""
+
+async def _tell_both(
+    connection: AsyncConnection, caller: Caller, before: Tenant, after: Tenant, now: float
+) -> None:
+    """Who runs the server, and the tenant: each has it in their log."""
+    fields = [
+        name for name in ("name", "tier", "disabled_at") if getattr(before, name) != getattr(after, name)
+    ]
+    # In an order that is always the same, since each is locked.
+    for log in sorted({caller.tenant, after.id}):
+        await record(
+            connection, caller, "tenant.changed", after.id, tenant=log, at=now, fields=fields, tier=after.tier
+        )
 
 
 async def _get(connection: AsyncConnection, tenant_id: str) -> Tenant:

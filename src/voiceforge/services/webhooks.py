@@ -17,6 +17,7 @@ from voiceforge.infra.jobqueue.base import JobQueue, Lane, Task, TaskKind
 from voiceforge.infra.webhooks.base import WebhookSender
 from voiceforge.infra.webhooks.signing import new_secret
 from voiceforge.services.access import Caller, Scope
+from voiceforge.services.audit import record
 from voiceforge.services.webhook_events import EVENT_TYPES, TEST_EVENT, host_of, new_webhook
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Webhooks:
             if await rows.count(connection, tenant) >= _MOST_PER_TENANT:
                 raise Conflict(f"there are {_MOST_PER_TENANT} webhooks; delete one first")
             await rows.add(connection, made)
+            await record(connection, caller, "webhook.added", made.id, events=wanted)
         return NewWebhook(made, made.secrets[0].secret)
 
     async def list(self, caller: Caller, *, before: str | None = None, limit: int = 20) -> Sequence[Webhook]:
@@ -136,6 +138,9 @@ class Webhooks:
             await rows.change(connection, changed)
             if url is not None:
                 await deliveries.move(connection, webhook.id, url, host_of(url))
+            await record(
+                connection, caller, "webhook.changed", webhook.id, fields=_differing(webhook, changed)
+            )
         return changed
 
     async def remove(self, caller: Caller, webhook_id: str) -> None:
@@ -151,6 +156,7 @@ class Webhooks:
         async with self._database.transaction() as connection:
             webhook = await self._get(connection, tenant, webhook_id, lock=True)
             await rows.forget(connection, webhook.id)
+            await record(connection, caller, "webhook.removed", webhook.id)
 
     async def rotate(self, caller: Caller, webhook_id: str, overlap_s: float = OVERLAP_S) -> NewWebhook:
         """A new secret; the ones before it sign beside it for so many seconds, unless they were to end
@@ -175,6 +181,7 @@ class Webhooks:
             ]
             changed = replace(webhook, secrets=(WebhookSecret(fresh), *before[: _MOST_SECRETS - 1]))
             await rows.change(connection, changed)
+            await record(connection, caller, "webhook.rotated", webhook.id, overlap_s=int(overlap_s))
         return NewWebhook(changed, fresh)
 
     async def test(self, caller: Caller, webhook_id: str) -> Delivery:
@@ -269,6 +276,13 @@ class Webhooks:
         if found is None:
             raise NotFound("there is no such delivery")
         return found
+
+
+def _differing(before: Webhook, after: Webhook) -> list[str]:
+    """The names of what was changed."""
+    return [
+        name for name in ("url", "event_types", "enabled") if getattr(before, name) != getattr(after, name)
+    ]
 
 
 def _known(event_types: Sequence[str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from voiceforge.api.http.auth import caller_of
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.forms import M, body_schema, parse
+from voiceforge.api.http.request_id import request_id_of
 from voiceforge.api.http.uploads import Uploads
 from voiceforge.api.native import schemas
 from voiceforge.api.native.account_schemas import (
@@ -110,7 +111,7 @@ def router(people: Callable[[], People], config: HttpConfig) -> APIRouter:
         """The next two tokens. A refresh token that was used before ends its session."""
         here = people()
         asked = await body(request, RefreshIn)
-        return tokens_reply(await here.sign_ins.refresh(asked.refresh_token))
+        return tokens_reply(await here.sign_ins.refresh(asked.refresh_token, origin_of(request)))
 
     @routes.post(
         "/v1/auth/logout", status_code=204, response_class=Response, tags=["Accounts"], **told(RefreshIn)
@@ -195,7 +196,11 @@ def router(people: Callable[[], People], config: HttpConfig) -> APIRouter:
 
 def origin_of(request: Request) -> Origin:
     client = request.client
-    return Origin(None if client is None else client.host, request.headers.get("user-agent"))
+    return Origin(
+        None if client is None else client.host,
+        request.headers.get("user-agent"),
+        request_id_of(request.scope) or None,
+    )
 
 
 def tokens_reply(tokens: Tokens) -> Response:

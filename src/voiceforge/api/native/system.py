@@ -90,7 +90,10 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         """Forget the results kept for the caller."""
         if services.results is None:
             return schemas.CacheClearedOut(removed=0)
-        return schemas.CacheClearedOut(removed=await services.results.clear(caller_of(request)))
+        removed = await services.results.clear(caller_of(request))
+        if services.audit is not None:
+            await services.audit.note(caller_of(request), "cache.cleared", removed=removed)
+        return schemas.CacheClearedOut(removed=removed)
 
     if config.features.metrics:
 
