@@ -97,6 +97,17 @@ class Caller:
             raise PermissionDenied(f"this needs the scope {names}", field="scope", choices=either)
         return self.tenant
 
+    def needs_to_run_the_server(self) -> None:
+        """For what is of all tenants, and changes nothing.
+
+        Raises:
+            PermissionDenied: they are of another tenant than the one that runs the server, or may not see what
+                it does.
+        """
+        if self.tenant != DEFAULT_TENANT:
+            raise PermissionDenied("this is for those who run the server", field="scope")
+        self.needs(Scope.USAGE, Scope.TENANTS)
+
     def check_model(self, model_id: str) -> None:
         """
         Raises:

@@ -66,8 +66,9 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
         return schemas.ServiceOut(name="VoiceForge", version=config.version, links=_LINKS)
 
     @routes.get("/stats")
-    def stats() -> schemas.StatsOut:
-        """Counts since the start."""
+    def stats(request: Request) -> schemas.StatsOut:
+        """Counts since the start, for those who run the server."""
+        caller_of(request).needs_to_run_the_server()
         services.engines.report_depths()
         total = services.metrics.total
         return schemas.StatsOut(
@@ -98,8 +99,9 @@ def router(services: Services, config: HttpConfig) -> APIRouter:
     if config.features.metrics:
 
         @routes.get("/metrics", response_class=Response)
-        def metrics() -> Response:
-            """Prometheus' text format."""
+        def metrics(request: Request) -> Response:
+            """Prometheus' text format, for those who run the server."""
+            caller_of(request).needs_to_run_the_server()
             services.engines.report_depths()
             body, content_type = services.metrics.exposition()
             return Response(body, headers={"Content-Type": content_type})
