@@ -23,6 +23,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 MARK = "pLaNtEd"
 WEBHOOK_KEY = base64.b64encode(f"{MARK}-of-webhooks-0123456789abcdef".encode()).decode()
 SHAPES = {
+    "VOICEFORGE_AUTH__FIRST_KEY": "vf_Examples_pLaNtEd1pLaNtEd2pLaNtEd3pLaNtEd43GaQc7",
+    "VOICEFORGE_AUTH__LETTER_URL": f"https://127.0.0.1:1/{MARK}",
+    "VOICEFORGE_AUTH__LETTER_SECRET": f"whsec_{WEBHOOK_KEY}",
+    "VOICEFORGE_LIMITS__URL": f"redis://user:{MARK}@127.0.0.1:1/2",
     "VOICEFORGE_DATABASE__URL": f"postgresql://user:{MARK}@127.0.0.1:1/voiceforge",
     "VOICEFORGE_CACHE__URL": f"redis://user:{MARK}@127.0.0.1:1/0",
     "VOICEFORGE_JOBS__BROKER_URL": f"redis://user:{MARK}@127.0.0.1:1/1",
