@@ -101,8 +101,7 @@ class Caller:
         """For what is of all tenants, and changes nothing.
 
         Raises:
-            PermissionDenied: they are of another tenant than the one that runs the server, or may not see what
-                it does.
+            PermissionDenied: they are of a tenant that does not run the server, or may not see what it does.
         """
         if self.tenant != DEFAULT_TENANT:
             raise PermissionDenied("this is for those who run the server", field="scope")
