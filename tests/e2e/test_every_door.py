@@ -80,6 +80,7 @@ DOORS: Mapping[str, Door] = {
     "GET /stats": Door(SERVER),
     "GET /metrics": Door(SERVER),
     "DELETE /cache": Door("cache:clear"),
+    "GET /v1/usage": Door("usage:read"),
     # Recordings
     "POST /v1/transcriptions": Door("transcribe", files=True),
     "POST /transcribe": Door("transcribe", files=True),
