@@ -391,6 +391,18 @@ async def test_a_refusal_is_one_line_without_the_credential(house: House) -> Non
     assert text[12:] not in str(lines)
 
 
+async def test_a_listener_works_for_a_tenant_as_long_as_that_is_there(house: House) -> None:
+    await house.run("INSERT INTO tenants (id, name, tier, created_at) VALUES ('acme', 'Acme', 'pro', 0)")
+    process = house.process(required=True)
+    caller = await process.of_tenant("acme", HERE)
+    assert (caller.tenant, caller.scopes, caller.tier) == ("acme", {Scope.TRANSCRIBE}, "pro")
+    await house.run("UPDATE tenants SET disabled_at = 1 WHERE id = 'acme'")
+    for tenant, error in (("acme", RevokedCredential), ("nobody", Unauthenticated)):
+        with pytest.raises(error):
+            await process.of_tenant(tenant, HERE)
+    assert (await process.of_tenant("default", HERE)).address == HERE
+
+
 async def test_without_a_database_there_is_the_configured_key_only() -> None:
     alone = Authentication("configured")
     assert (await alone.caller(offered("configured"))).role is Role.OWNER

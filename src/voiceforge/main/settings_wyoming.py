@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from voiceforge.main.settings_values import Networks, Section
+from voiceforge.main.settings_values import NameTable, Networks, Section
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -23,6 +23,14 @@ class WyomingSettings(Section):
         default=(),
         description="Addresses and networks whose clients are let in, such as `192.168.1.0/24`; empty: all "
         "that reach it.",
+    )
+    tenant: str = Field(
+        default="default", min_length=1, max_length=64, description="Whose the commands of its clients are."
+    )
+    tenants: NameTable = Field(
+        default={},
+        examples=[{"192.168.2.0/24": "tn_0123"}],
+        description="Likewise of clients from certain networks; the narrowest counts.",
     )
     insecure: bool = Field(
         default=False, description="Allow listening beyond this machine without `wyoming.allow`."
@@ -41,3 +49,16 @@ class WyomingSettings(Section):
     @property
     def networks(self) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(name, strict=False) for name in self.allow)
+
+    @property
+    def tenants_by_network(self) -> tuple[tuple[Network, str], ...]:
+        """The narrowest first."""
+        pairs = [(ipaddress.ip_network(name, strict=False), tenant) for name, tenant in self.tenants.items()]
+        return tuple(sorted(pairs, key=lambda pair: pair[0].prefixlen, reverse=True))
+
+    @field_validator("tenants")
+    @classmethod
+    def _are_networks(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            ipaddress.ip_network(name, strict=False)
+        return value

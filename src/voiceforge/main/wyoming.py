@@ -15,6 +15,7 @@ from voiceforge.errors import VoiceForgeError
 from voiceforge.main.early_signals import RELOAD_SIGNAL, STOP_SIGNALS, EarlySignals
 from voiceforge.main.settings import Settings
 from voiceforge.main.tls import Tls
+from voiceforge.services.authentication import Authentication
 from voiceforge.services.container import Services
 from voiceforge.services.streams import Streams
 from voiceforge.telemetry.logger import Logger
@@ -38,13 +39,20 @@ class WyomingPort:
     ) -> None:
         wishes = settings.wyoming
         self._tls = tls if wishes.tls else None
-        self._config = WyomingConfig(version=version, allow=wishes.networks, idle_s=wishes.idle_s)
+        self._config = WyomingConfig(
+            version=version,
+            allow=wishes.networks,
+            tenants=wishes.tenants_by_network,
+            tenant=wishes.tenant,
+            idle_s=wishes.idle_s,
+        )
         self._listener = listener
         self._announcement = Announcement(*listener.getsockname()[:2]) if wishes.announce else None
         self._server: WyomingServer | None = None
 
     async def open(self, services: Services) -> None:
-        self._server = WyomingServer(live_streams(services), services.models, self._config)
+        authentication = services.authentication or Authentication()
+        self._server = WyomingServer(live_streams(services), services.models, authentication, self._config)
         await self._server.start(self._listener, None if self._tls is None else self._tls.context)
         if self._announcement is not None:
             await self._announcement.start()

@@ -29,7 +29,7 @@ from voiceforge.errors import (
     WrongAudience,
 )
 from voiceforge.services import key_text
-from voiceforge.services.access import OWNER, Caller
+from voiceforge.services.access import DEFAULT_TENANT, OWNER, Caller, Role, Scope
 from voiceforge.services.failed_tries import FailedTries
 from voiceforge.services.short_tokens import PREFIXES, REALTIME, ParentKind, ShortToken, ShortTokens
 from voiceforge.telemetry.logger import Logger
@@ -161,6 +161,19 @@ class Authentication:
                 self._on_refused(offer.address, error.code)
             raise
         return replace(found, address=offer.address, request_id=offer.request_id)
+
+    async def of_tenant(self, tenant: str, address: str | None) -> Caller:
+        """Some program of a tenant, where a protocol knows no credentials: it may transcribe.
+
+        Raises:
+            Unauthenticated, RevokedCredential: there is no such tenant, or not any more.
+            Unavailable
+        """
+        caller = Caller(tenant, Role.SERVICE, frozenset({Scope.TRANSCRIBE}))
+        # The machine's own works on while its database is away.
+        if tenant != DEFAULT_TENANT and self._holders is not None:
+            caller = replace(caller, tier=await self._holders.tier_of_tenant(tenant))
+        return replace(caller, address=address)
 
     async def close(self) -> None:
         """What was to be noted of the use of keys is noted."""

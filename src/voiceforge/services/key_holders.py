@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from voiceforge.errors import ExpiredCredential, RevokedCredential, Unauthenticated, VoiceForgeError
 from voiceforge.infra.db import api_keys as rows
+from voiceforge.infra.db import tenants
 from voiceforge.infra.db.api_keys import ApiKey, Holder
 from voiceforge.infra.db.database import Database
 from voiceforge.services.access import Caller, Role, Scope, scopes_of
@@ -60,6 +61,16 @@ class KeyHolders:
         async with self._database.reading() as connection:
             holder = await rows.holder_by_user(connection, user_id)
         return self._in_force(holder)
+
+    async def tier_of_tenant(self, tenant: str) -> str:
+        """Raises as `of_key` does."""
+        async with self._database.reading() as connection:
+            found = await tenants.get(connection, tenant)
+        if found is None:
+            raise Unauthenticated("there is no such tenant")
+        if found.disabled_at is not None:
+            raise RevokedCredential("the account was disabled")
+        return found.tier
 
     async def close(self) -> None:
         await asyncio.gather(*self._marking)

@@ -20,6 +20,7 @@ from voiceforge.main.build import build
 from voiceforge.main.settings import Settings
 from voiceforge.main.settings_recognition import ModelSettings
 from voiceforge.main.settings_streams import StreamSettings
+from voiceforge.services.authentication import Authentication
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def house(tmp_path_factory):
 @asynccontextmanager
 async def serving(house):
     listener = socket.create_server(("127.0.0.1", 0))
-    server = WyomingServer(house.streams, house.models, WyomingConfig(version="1.2.3"))
+    server = WyomingServer(house.streams, house.models, Authentication(), WyomingConfig(version="1.2.3"))
     await server.start(listener)
     try:
         yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"

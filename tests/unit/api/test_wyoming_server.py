@@ -18,7 +18,9 @@ from wyoming.ping import Ping, Pong
 from wyoming.vad import VoiceStarted, VoiceStopped
 
 from voiceforge.api.wyoming_server.server import WyomingConfig, WyomingServer
-from voiceforge.errors import EngineFailed, ModelNotFound, Overloaded, ShuttingDown
+from voiceforge.errors import EngineFailed, ModelNotFound, Overloaded, RevokedCredential, ShuttingDown
+from voiceforge.services.access import Scope
+from voiceforge.services.authentication import Authentication
 from voiceforge.speech.options import RawFormat
 from voiceforge.speech.transcript import Language, Segment, Word
 from voiceforge.speech.transcript.stream_events import Closed, Final, Interim, SpeechStarted
@@ -74,9 +76,14 @@ def streams():
 
 
 @asynccontextmanager
-async def serving(streams, **config):
+async def serving(streams, authentication=None, **config):
     listener = socket.create_server(("127.0.0.1", 0))
-    server = WyomingServer(streams, ScriptedModels(), WyomingConfig(version="1.2.3", **config))
+    server = WyomingServer(
+        streams,
+        ScriptedModels(),
+        authentication or Authentication(),
+        WyomingConfig(version="1.2.3", **config),
+    )
     await server.start(listener)
     port = listener.getsockname()[1]
     try:
@@ -317,6 +324,30 @@ async def test_addresses(streams):
     ):
         await client.write_event(Ping().event())
         assert Pong.is_type((await hear(client)).type)
+
+
+@pytest.mark.parametrize(
+    ("networks", "tenant"), [({}, "acme"), ({"10.0.0.0/8": "far"}, "acme"), ({"127.0.0.0/8": "near"}, "near")]
+)
+async def test_commands_are_of_the_tenant_of_the_listener_or_the_network(streams, networks, tenant):
+    tenants = [(ipaddress.ip_network(name), whose) for name, whose in networks.items()]
+    async with serving(streams, tenant="acme", tenants=tenants) as (_, port), talking(port) as client:
+        await speak(client)
+        await heard_until(client, TranscriptStop)
+    caller = streams.opened[0].request.caller
+    assert (caller.tenant, caller.scopes, caller.address) == (tenant, {Scope.TRANSCRIBE}, "127.0.0.1")
+
+
+class NobodyKnown(Authentication):
+    async def of_tenant(self, tenant, address):
+        raise RevokedCredential("the account was disabled")
+
+
+async def test_commands_of_a_tenant_that_is_shut_out_are_not_heard(streams):
+    async with serving(streams, NobodyKnown()) as (_, port), talking(port) as client:
+        await speak(client)
+        told = Error.from_event((await heard_until(client, None))[-1])
+    assert (told.code, streams.opened) == ("revoked_credential", [])
 
 
 async def test_connections_are_counted(streams):

@@ -8,6 +8,7 @@ from typing import Any
 
 from voiceforge.api.http.languages import code_of
 from voiceforge.errors import InvalidRequest, UnsupportedOption
+from voiceforge.services.access import Caller
 from voiceforge.services.models import ModelInfo
 from voiceforge.services.streams import StreamRequest
 from voiceforge.speech.options import RawFormat, StreamOptions
@@ -91,12 +92,12 @@ class Wish:
             ),
         )
 
-    def request(self, shape: AudioShape) -> StreamRequest:
+    def request(self, shape: AudioShape, caller: Caller) -> StreamRequest:
         # The client says when a command is over, and short ones are understood best as a whole.
         options = StreamOptions(
             language=self.language, keyterms=self.keyterms, words=False, endpointing_ms=None
         )
-        return StreamRequest(options=options, audio=shape.raw(), model=self.model, door=_DOOR)
+        return StreamRequest(options, shape.raw(), self.model, caller, door=_DOOR)
 
 
 def info(models: Iterable[ModelInfo], default: str | None, version: str) -> dict[str, Any]:

@@ -12,16 +12,20 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from voiceforge.api.wyoming_server.convert import info
 from voiceforge.api.wyoming_server.frames import FrameReader, encode
-from voiceforge.api.wyoming_server.session import Session
+from voiceforge.api.wyoming_server.session import Session, Whose
 from voiceforge.errors import DeadlineExceeded, ErrorKind, Overloaded, VoiceForgeError
+from voiceforge.services.access import DEFAULT_TENANT
+from voiceforge.services.authentication import Authentication
 from voiceforge.services.models import Models
 from voiceforge.services.streams import StreamRequest, Streams
 from voiceforge.telemetry.logger import Logger
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _READ_BYTES = 64 * 1024
@@ -36,12 +40,15 @@ _log = Logger(__name__)
 class WyomingConfig:
     """
     allow: networks whose clients are let in; empty: all.
+    tenants: whose the commands from certain networks are, the narrowest first. tenant: all others'.
     idle_s: a connection that brings nothing for so long is closed.
     send_s: likewise one that takes nothing, once as much waits for it as the connection holds.
     """
 
     version: str
     allow: Sequence[Network] = ()
+    tenants: Sequence[tuple[Network, str]] = ()
+    tenant: str = DEFAULT_TENANT
     idle_s: float = 60.0
     send_s: float = 10.0
     max_connections: int = 256
@@ -50,7 +57,10 @@ class WyomingConfig:
 class WyomingServer:
     """Belongs to one event loop."""
 
-    def __init__(self, streams: Streams, models: Models, config: WyomingConfig) -> None:
+    def __init__(
+        self, streams: Streams, models: Models, authentication: Authentication, config: WyomingConfig
+    ) -> None:
+        self._authentication = authentication
         self._streams = streams
         self._models = models
         self._config = config
@@ -108,11 +118,13 @@ class WyomingServer:
         task = asyncio.current_task()
         assert task is not None
         peer = writer.get_extra_info("peername")
-        if not self._is_welcome(peer[0] if peer else ""):
+        address = _address(peer[0] if peer else "")
+        if not self._is_welcome(address):
             _log.warning("wyoming_refused", reason="address")
             writer.close()
             return
-        connection = _Connection(reader, writer, task, self, self._streams, self._config)
+        whose = partial(self._authentication.of_tenant, self._tenant(address), str(address or ""))
+        connection = _Connection(reader, writer, task, self, whose, self._streams, self._config)
         if len(self._connections) >= self._config.max_connections:
             await connection.explain(Overloaded("there are too many connections"))
             writer.close()
@@ -125,16 +137,24 @@ class WyomingServer:
         finally:
             self._connections.discard(connection)
 
-    def _is_welcome(self, address: str) -> bool:
-        if not self._config.allow:
-            return True
-        try:
-            found = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        return any(found in network for network in self._config.allow)
+    def _is_welcome(self, address: Address | None) -> bool:
+        allow = self._config.allow
+        return not allow or (address is not None and any(address in network for network in allow))
+
+    def _tenant(self, address: Address | None) -> str:
+        for network, tenant in self._config.tenants:
+            if address is not None and address in network:
+                return tenant
+        return self._config.tenant
+
+
+def _address(text: str) -> Address | None:
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
 
 
 class _Connection:
@@ -144,11 +164,12 @@ class _Connection:
         writer: asyncio.StreamWriter,
         task: asyncio.Task[None],
         server: WyomingServer,
+        whose: Whose,
         streams: Streams,
         config: WyomingConfig,
     ) -> None:
         self.task = task
-        self.session = Session(streams, server.describe, self._send, self._on_failure)
+        self.session = Session(streams, whose, server.describe, self._send, self._on_failure)
         self._reader = reader
         self._writer = writer
         self._idle_s = config.idle_s

@@ -15,17 +15,20 @@ from typing import Any
 from voiceforge.api.wyoming_server.convert import PROGRAM, AudioShape, Samples, Wish
 from voiceforge.api.wyoming_server.frames import Frame
 from voiceforge.errors import InvalidRequest, NotFound
+from voiceforge.services.access import Caller
 from voiceforge.services.streams import Stream, Streams
 from voiceforge.speech.transcript.growing_text import GrowingText
 from voiceforge.speech.transcript.stream_events import Final, Interim, SpeechEnded, SpeechStarted
 
 Send = Callable[[str, Mapping[str, Any] | None], Awaitable[None]]
+Whose = Callable[[], Awaitable[Caller]]
 Describe = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class Session:
     """
     Args:
+        whose: in whose name a command is heard; raises VoiceForgeError where it is nobody's any more.
         describe: gives the `info`.
         send: sends one event; raises ConnectionError where nobody reads.
         on_failure: told of what went wrong while nothing was being handled.
@@ -34,11 +37,13 @@ class Session:
     def __init__(
         self,
         streams: Streams,
+        whose: Whose,
         describe: Describe,
         send: Send,
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._streams = streams
+        self._whose = whose
         self._describe = describe
         self._send = send
         self._on_failure = on_failure
@@ -91,7 +96,7 @@ class Session:
             if not self._command.stopped:
                 raise InvalidRequest("audio-start came before the audio-stop of the last one")
             await self._command.wait()
-        stream = await self._streams.open(self._wish.request(shape))
+        stream = await self._streams.open(self._wish.request(shape, await self._whose()))
         self._command = _Command(shape, stream, self._send, self._on_failure)
 
     async def _chunk(self, frame: Frame) -> None:
