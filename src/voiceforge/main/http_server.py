@@ -36,6 +36,7 @@ from voiceforge.main.early_signals import RELOAD_SIGNAL, STOP_SIGNALS, EarlySign
 from voiceforge.main.limits import TierFile
 from voiceforge.main.request_settings import temp_dir, transcribe_defaults
 from voiceforge.main.settings import Settings
+from voiceforge.main.settings_rules import is_protected
 from voiceforge.services.container import Services
 from voiceforge.telemetry.logger import Logger
 
@@ -62,7 +63,7 @@ _log = Logger(__name__)
 def http_config(settings: Settings, version: str) -> HttpConfig:
     features, server = settings.features, settings.server
     # Without a key, a web page whose name was pointed at this machine would be as good as its owner.
-    local = settings.api_key is None and not (server.insecure or server.allowed_hosts)
+    local = not (is_protected(settings) or server.insecure or server.allowed_hosts)
     return HttpConfig(
         temp_dir=temp_dir(settings),
         version=version,
