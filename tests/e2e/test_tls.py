@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import trustme
 from websockets.sync.client import connect
@@ -174,7 +176,16 @@ def test_only_clients_with_a_certificate_get_in_and_new_files_are_taken_up(
     assert "server.tls_certificate" in refused[0]
 
 
-def test_every_worker_takes_up_new_files(start: Start, papers: Papers) -> None:
+def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "voiceforge.main.http_worker" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def test_every_worker_takes_up_new_files(start: Start, papers: Papers, tmp_path: Path) -> None:
     process = start(
         "serve", "--port", "0", "--workers", "2",
         settings=papers.settings(
@@ -194,6 +205,18 @@ def test_every_worker_takes_up_new_files(start: Start, papers: Papers) -> None:
     os.kill(process.pid, signal.SIGHUP)
     wait_until(lambda: before not in {serial(port, anyone) for _ in range(30)})
     assert all(turned_away(port, papers.client(certificate="ours")) for _ in range(10))
+
+    # One that is started anew while the files are broken waits; the other goes on with what it has.
+    papers.certificate.write_text("not a certificate")
+    victim = workers(process)[0]
+    victim.kill()
+    wait_until(lambda: events(tmp_path / "stderr-0").count("worker started") == 3)
+    wait_until(lambda: "the door closed" in (tmp_path / "stderr-0").read_text())
+    assert all(live(port, anyone) == 200 for _ in range(10))
+    before = serial(port, anyone)
+    papers.issue()
+    wait_until(lambda: before not in {serial(port, anyone) for _ in range(30)})
+    assert len(workers(process)) == 2
     process.terminate()
     assert process.wait(PATIENCE_S) == 0
 
