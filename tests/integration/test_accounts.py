@@ -28,6 +28,7 @@ from voiceforge.errors import (
     WeakPassword,
     WrongPassword,
 )
+from voiceforge.infra.credentials.jwt import PrivateKey, PublicKey, TokenRules, key_id
 from voiceforge.infra.credentials.password_hashes import PasswordHashes
 from voiceforge.infra.db import users
 from voiceforge.infra.db.database import Database
@@ -36,6 +37,8 @@ from voiceforge.main.settings import Settings
 from voiceforge.main.settings_loading import load_settings
 from voiceforge.services.access import OWNER, Role, Scope, trusted
 from voiceforge.services.accounts import Registrant
+from voiceforge.services.old_sessions import OldSessions
+from voiceforge.services.passwords import check_password
 from voiceforge.services.people import People
 from voiceforge.services.sign_ins import RETRY_S, Origin, Tokens
 from voiceforge.testing.job_house import TestClock
@@ -534,7 +537,18 @@ async def test_published_keys_have_no_private_part(room: Room) -> None:
     assert set(key) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
 
 
-_FREE = st.text(max_size=200)
+async def test_what_is_over_goes_after_a_week(room: Room, database: Database) -> None:
+    old = OldSessions(database, clock=room.clock)
+    await room.registered()
+    out, on = await room.logged_in(), await room.logged_in()
+    await room.people.sign_ins.end(out.refresh)
+    assert await old.forget() == (0, 0)
+    room.clock.ahead_s += 8 * 86_400 + 10
+    assert await old.forget() == (1, 1)
+    await room.people.sign_ins.refresh(on.refresh)
+
+
+_FREE = st.text(st.characters(codec=None), max_size=200)
 _NEAR = st.from_regex(
     r"\A(vfr_[0-9a-f]{32}_[0-9]{1,12}_[A-Za-z0-9_-]{43}|vft_[A-Za-z0-9_-]{43}|eyJ.*\..*\..*)\Z"
 )
@@ -544,17 +558,39 @@ class TestWhateverIsOffered:
     """No text that is none of ours lets anybody in, or breaks anything."""
 
     @given(text=_FREE | _NEAR)
-    def test_is_refused_in_our_words(self, text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test_as_a_token_is_refused_in_our_words(
+        self, text: str, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
         folder = tmp_path_factory.getbasetemp()
 
         async def offer() -> None:
-            database = Database("sqlite:///" + str(folder / "none.db"))
+            database = Database(f"sqlite:///{folder}/none.db")
             people = build_people(settings_for(folder), database, hashes=quick_hashes)
             try:
                 with pytest.raises(MalformedCredential):
                     await people.sign_ins.refresh(text)
+                if text.count(".") == 2 and text.startswith("eyJ"):
+                    with pytest.raises(MalformedCredential):
+                        key_id(text)
+                    with pytest.raises(MalformedCredential):
+                        public.read(text, TokenRules("voiceforge", "voiceforge"), 1.8e9)
             finally:
                 await people.close()
                 await database.close()
 
+        public = PublicKey.of(PrivateKey.new("one").public(), "one")
         asyncio.run(offer())
+
+    @given(text=_FREE | st.sampled_from(["$2b$04$", "$argon2id$"]).flatmap(lambda p: _FREE.map(p.__add__)))
+    def test_as_a_hash_matches_nothing(self, text: str) -> None:
+        assert not quick_hashes().matches(PASSWORD, text)
+
+    @given(text=_FREE)
+    def test_as_a_password_passes_or_is_told_the_rule(self, text: str) -> None:
+        try:
+            check_password(text, ANN)
+        except WeakPassword as error:
+            told = error.message
+        else:
+            told = "it has at least 12 characters" if 12 <= len(text) <= 1024 else ""
+        assert "at least 12 characters" in told

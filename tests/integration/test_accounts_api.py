@@ -142,6 +142,24 @@ async def test_registering_is_answered_the_same_for_every_address(start: Start) 
     assert len(told) == 1
 
 
+async def test_halves_of_characters_are_refused_in_our_words(start: Start) -> None:
+    """JSON can carry what UTF-8, and so hashes and databases, cannot."""
+    process: Process = await start(**{"auth.registration": "open"})
+    half = r'"\ud800aaaaaaaaaaaaaaa@x.example"'
+    for path, body in (
+        ("login", f'{{"email": {half}, "password": "{PASSWORD}"}}'),
+        ("login", f'{{"email": "{ANN}", "password": {half}}}'),
+        ("register", f'{{"email": {half}, "password": "{PASSWORD}"}}'),
+        ("register", f'{{"email": "{ANN}", "password": {half}}}'),
+        ("register", f'{{"email": "{ANN}", "password": "{PASSWORD}", "name": {half}}}'),
+        ("password/forgot", f'{{"email": {half}}}'),
+        ("verify", f'{{"token": {half}}}'),
+        ("refresh", f'{{"refresh_token": {half}}}'),
+    ):
+        answer = await process.http.post(f"/v1/auth/{path}", content=body)
+        assert answer.status_code == 422, (path, body)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [

@@ -180,6 +180,20 @@ def verify(ctx: click.Context, email: str, as_json: bool, config: Path | None) -
     _tell(_run(ctx, config, lambda people: _verified(people, email)), as_json)
 
 
+@command.command("new-signing-key")
+@click.option("--distrust", is_flag=True, help="Believe nothing that was signed before: everybody refreshes.")
+@reads_settings
+@click.pass_context
+def new_signing_key(ctx: click.Context, distrust: bool, config: Path | None) -> None:
+    """Have another key sign access tokens, in every process within a second."""
+
+    async def act(people: People) -> None:
+        await people.keys.rotate(distrust=distrust)
+
+    _run(ctx, config, act)
+    click.echo("another key signs from now on")
+
+
 async def _verified(people: People, email: str) -> dict[str, Any]:
     return _document(await people.accounts.verify_by_hand(email))
 

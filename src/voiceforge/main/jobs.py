@@ -39,6 +39,7 @@ from voiceforge.services.jobs import Jobs
 from voiceforge.services.ledger import Ledger
 from voiceforge.services.leftovers import Leftovers
 from voiceforge.services.old_news import OldNews
+from voiceforge.services.old_sessions import OldSessions
 from voiceforge.services.refused_tries import RefusedTries
 from voiceforge.services.retention import RetentionSweep
 from voiceforge.services.stream_keeper import StreamKeeper
@@ -272,7 +273,15 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     usage = Usage(database, Prices(wished.price_per_minute, wished.currency), keep_s=wished.rows_s)
     refused = RefusedTries(database)
     audit = build_audit(settings, database)
-    shared = [*retention.chores(), *old_news.chores(), *uploads.chores(), *usage.chores(), *audit.chores()]
+    old_sessions = OldSessions(database)
+    shared = [
+        *retention.chores(),
+        *old_news.chores(),
+        *old_sessions.chores(),
+        *uploads.chores(),
+        *usage.chores(),
+        *audit.chores(),
+    ]
     chores = Chores(database, [*shared, lost] if broker is not None else shared)
     keeper = _stream_keeper(settings, services, jobs)
     own_chores = OwnChores(

@@ -73,6 +73,33 @@ def is_protected(settings: Settings) -> bool:
     return settings.api_key is not None or settings.auth.required
 
 
+def _people_conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    auth, oidc = settings.auth, settings.oidc
+    if auth.letter_url is not None and auth.letter_command:
+        yield (
+            ("auth.letter_url", "auth.letter_command"),
+            "letters go to auth.letter_url or to auth.letter_command: set one of them",
+        )
+    if auth.letter_secret is not None and auth.letter_url is None:
+        yield (
+            ("auth.letter_secret", "auth.letter_url"),
+            "auth.letter_secret signs what is posted: set auth.letter_url too",
+        )
+    needed = ("issuer", "client_id", "redirect_url")
+    missing = [name for name in needed if getattr(oidc, name) is None]
+    if missing and len(missing) < len(needed):
+        yield (
+            tuple(f"oidc.{name}" for name in needed),
+            f"single sign-on needs {' and '.join(f'oidc.{name}' for name in missing)} too",
+        )
+    for claim, table in (("tenant_claim", "tenants"), ("role_claim", "roles")):
+        if getattr(oidc, table) and getattr(oidc, claim) is None:
+            yield (
+                (f"oidc.{claim}", f"oidc.{table}"),
+                f"oidc.{table} are of the values of a claim: set oidc.{claim} too",
+            )
+
+
 def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Rules that span several settings: the dotted names involved, and what is wrong."""
     unprotected = not is_protected(settings) and not settings.server.insecure
@@ -100,6 +127,7 @@ def conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             "Wyoming is live streams: set features.streams = true, or wyoming.enabled = false",
         )
     yield from _tls_conflicts(settings)
+    yield from _people_conflicts(settings)
     if settings.server.workers > 1 and settings.engine.isolation == "thread":
         yield (
             ("server.workers", "engine.isolation"),

@@ -195,7 +195,7 @@ class Accounts:
         address = email.strip().lower()
         await self._attempts.log_in(address, origin.address)
         async with self._database.reading() as connection:
-            found = await users.by_email(connection, address) if _EMAIL.fullmatch(address) else None
+            found = await users.by_email(connection, address) if _is_email(address) else None
         stored = found.password_hash if found is not None and _may_log_in(found) else None
         if not await self._passwords.matches(password, stored) or found is None or stored is None:
             _log.info("login_failed", address=origin.address)
@@ -314,7 +314,7 @@ class Accounts:
             NotFound, Unavailable
         """
         async with self._database.reading() as connection:
-            user = await users.by_email(connection, email.strip().lower())
+            user = await users.by_email(connection, checked_email(email))
         if user is None:
             raise NotFound("nobody has this address")
         return user
@@ -382,6 +382,10 @@ class Accounts:
         await record(connection, who, action, user.id, at=self._clock())
 
 
+def _is_email(text: str) -> bool:
+    return text.isprintable() and _EMAIL.fullmatch(text) is not None
+
+
 def checked_email(text: str) -> str:
     """In lower case.
 
@@ -389,7 +393,7 @@ def checked_email(text: str) -> str:
         InvalidRequest
     """
     email = text.strip().lower()
-    if not _EMAIL.fullmatch(email):
+    if not _is_email(email):
         raise InvalidRequest("this is no e-mail address", field="email")
     return email
 

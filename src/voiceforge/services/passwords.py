@@ -78,6 +78,8 @@ def check_password(password: str, *about: str | None) -> None:
     if not SHORTEST <= len(password) <= LONGEST:
         why = "is too long" if len(password) > LONGEST else "is too short"
         raise WeakPassword(f"the password {why}: {RULE}", field="password")
+    if not _is_text(password):
+        raise WeakPassword(f"the password has characters that are none: {RULE}", field="password")
     plain = password.casefold()
     if plain in _WORST or _DECORATION.sub("", plain) in _STEMS | _WORST or _is_row(plain):
         raise WeakPassword(f"the password is one of the first that are tried: {RULE}", field="password")
@@ -87,6 +89,15 @@ def check_password(password: str, *about: str | None) -> None:
         for part in {one or "", (one or "").partition("@")[0]}:
             if len(part) > 3 and part.casefold() in plain and len(plain) - len(part) < SHORTEST - 4:
                 raise WeakPassword(f"the password is mostly your name or address: {RULE}", field="password")
+
+
+def _is_text(password: str) -> bool:
+    """JSON can carry halves of characters, which no hash takes."""
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_row(text: str) -> bool:
@@ -124,7 +135,7 @@ class Passwords:
         Raises:
             Overloaded: too many are being hashed.
         """
-        if len(password) > LONGEST:
+        if len(password) > LONGEST or not _is_text(password):
             password, stored = "", None
         return await self._run(lambda hashes: hashes.matches(password, stored))
 

@@ -316,3 +316,23 @@ def test_wyoming_is_live_streams():
     environ = {"VOICEFORGE_WYOMING__ENABLED": "true", "VOICEFORGE_FEATURES__STREAMS": "false"}
     (problem,) = problems_of(environ)
     assert "features.streams" in problem
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"AUTH__LETTER_URL": "https://x.example/", "AUTH__LETTER_COMMAND": "send"}, "set one of them"),
+        (
+            {"AUTH__LETTER_SECRET": "whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxlLW9mLW9uZQ=="},
+            "set auth.letter_url",
+        ),
+        ({"OIDC__ISSUER": "https://x.example"}, "needs oidc.client_id and oidc.redirect_url too"),
+        ({"OIDC__ROLES": "staff=member"}, "set oidc.role_claim too"),
+        ({"OIDC__TENANTS": "a=b"}, "set oidc.tenant_claim too"),
+        ({"OIDC__ROLES": "staff=owner"}, "no role that a provider can give"),
+        ({"AUTH__LETTER_URL": "mailto:x@example.org"}, "http or https"),
+    ],
+)
+def test_settings_of_people_that_cannot_work_are_told(given: dict[str, str], told: str) -> None:
+    problems = problems_of({f"VOICEFORGE_{name}": value for name, value in given.items()})
+    assert [problem for problem in problems if told in problem]

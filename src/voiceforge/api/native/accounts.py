@@ -68,7 +68,11 @@ def router(people: Callable[[], People], config: HttpConfig) -> APIRouter:
         status_code=202,
         response_model=AcceptedOut,
         tags=["Accounts"],
-        **told(RegisterIn, also={201: {"model": UserOut, "description": "You have taken up an invitation."}}),
+        **told(
+            RegisterIn,
+            conflict="The address that was invited got an account meanwhile.",
+            also={201: {"model": UserOut, "description": "You have taken up an invitation."}},
+        ),
     )
     async def register(request: Request) -> Response:
         """Get an account. The answer is the same where the address has one."""

@@ -36,7 +36,7 @@ class PasswordHashes:
             return _matches_bcrypt(password, stored)
         try:
             matched = self._argon2.verify(stored if stored is not None else self._of_nobody, password)
-        except (Argon2Error, InvalidHashError):
+        except (Argon2Error, InvalidHashError, ValueError):  # it only looked like a hash, or not even that
             return False
         return matched and stored is not None
 

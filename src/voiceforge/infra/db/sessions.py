@@ -47,17 +47,6 @@ async def end_all(connection: AsyncConnection, user_id: str, now: float, *, but:
     return (await connection.execute(query.values(revoked_at=now))).rowcount
 
 
-async def live(connection: AsyncConnection, user_id: str, now: float, limit: int) -> list[Session]:
-    """Those of a person that have not ended, the newest first."""
-    rows = await connection.execute(
-        select(table)
-        .where(table.c.user_id == user_id, table.c.revoked_at.is_(None), table.c.expires_at > now)
-        .order_by(table.c.id.desc())
-        .limit(limit)
-    )
-    return [_session_of(row) for row in rows]
-
-
 async def standing(connection: AsyncConnection, session_id: str) -> Standing | None:
     """None: there is no such session any more."""
     query = (

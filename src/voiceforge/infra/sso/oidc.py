@@ -145,7 +145,7 @@ class OidcProvider:
         # Authlib has errors of its own for claims, besides those of joserfc.
         except Exception as error:
             raise MalformedCredential("the provider's ID token is not what it has to be") from error
-        if not isinstance(claims["sub"], str) or not claims["sub"]:
+        if not isinstance(claims["sub"], str) or not claims["sub"] or not claims["sub"].isprintable():
             raise MalformedCredential("the provider's ID token does not say whose it is")
         return dict(claims)
 
