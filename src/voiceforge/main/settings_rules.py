@@ -61,7 +61,7 @@ def _tls_conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
                 (f"server.{name}", "server.tls_certificate"),
                 f"server.{name} is for TLS: set server.tls_certificate too",
             )
-    if settings.wyoming.enabled and settings.wyoming.tls:
+    if settings.wyoming.tls:
         yield (
             ("wyoming.tls", "server.tls_certificate"),
             "wyoming.tls needs a certificate: set server.tls_certificate",

@@ -301,6 +301,39 @@ def converse(server: LiveServer, *pieces: bytes, until: bytes = b"") -> bytes:
         return told
 
 
+POST = b"POST /v1/transcriptions HTTP/1.1\r\nHost: test\r\n"
+AMBIGUOUS = {
+    "two kinds of length": POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+    "a length with a sign": POST + b"Content-Length: +1\r\n\r\nx",
+    "chunks within something": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "an encoding nobody knows": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "a name with a space": POST + b"Content-Length : 1\r\n\r\nx",
+    "a folded line": POST + b"X: a\r\n Content-Length: 1\r\n\r\nx",
+    "a zero byte": POST + b"X: a\x00b\r\n\r\n",
+    "bare line ends": POST.replace(b"\r\n", b"\n") + b"\n",
+    "a chunk below nothing": POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n",
+    "a chunk beyond all numbers": POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"F" * 17 + b"\r\nx\r\n",
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_what_two_readers_could_read_differently_ends_the_connection(
+    serve: Callable[..., LiveServer], name: str
+) -> None:
+    """A proxy in front may see another end of the request than we do."""
+    server = serve()
+    after = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
+    told = converse(server, AMBIGUOUS[name] + after)
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b'"ok"' not in told
+
+
+async def test_a_request_with_two_hosts_is_for_neither(client: httpx.AsyncClient) -> None:
+    reply = await client.get("/v1/models", headers=[("Host", "test"), ("Host", "other")])
+    assert reply.status_code == 400
+
+
 def test_a_body_that_trickles_is_given_up(serve: Callable[..., LiveServer]) -> None:
     server = serve(upload_idle_s=0.2)
     head = b"POST /v1/transcriptions HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"

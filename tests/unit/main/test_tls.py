@@ -127,7 +127,9 @@ def test_settings_become_files() -> None:
     assert (found.client_required, found.min_version) == (False, ssl.TLSVersion.TLSv1_3)
 
 
-@pytest.mark.parametrize("name", ["server.tls_key", "server.tls_client_ca"])
-def test_parts_of_tls_without_a_certificate_are_a_mistake(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("server.tls_key", "/x"), ("server.tls_client_ca", "/x"), ("wyoming.tls", True)]
+)
+def test_parts_of_tls_without_a_certificate_are_a_mistake(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=r"server\.tls_certificate"):
-        load_settings(overrides={name: "/x"}, environ={})
+        load_settings(overrides={name: value}, environ={})
