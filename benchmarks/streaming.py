@@ -35,6 +35,8 @@ from watches import TreeSample, sample, tree_cpu_s, watched
 from voiceforge.speech.training.evaluation import ErrorCounts, Scorer
 
 _MEMORY_EVERY_S = 1.0
+_MANY_FINALS = 80
+"""From here on it can be told whether a stream grows slower."""
 _LATE_S = 0.25
 """A client whose frames go out later than this cannot say what the server did."""
 
@@ -305,6 +307,13 @@ def _rows(args: Namespace, step: Figures) -> list[Any]:
         row(f"{name}: memory of the server afterwards", step.pss_mb, "MB"),
         row(f"{name}: errors", len(step.errors), bound=Bound(0, "at most")),
     ]
+    if alone and len(step.after_endpoint) >= _MANY_FINALS:
+        quarter = len(step.after_endpoint) // 4
+        for when, part in (
+            ("first", step.after_endpoint[:quarter]),
+            ("last", step.after_endpoint[-quarter:]),
+        ):
+            rows.append(row(f"{name}: … after the endpoint, p50 of the {when} quarter", ms(part, 0.5), "ms"))
     if step.late_s > _LATE_S:
         rows.append(row(f"{name}: the clients were late themselves, by up to", 1000 * step.late_s, "ms"))
     return rows
