@@ -59,7 +59,7 @@ $(STAMPS)/auditor/bin/pip-audit: requirements/dev.txt
 # Every extra of pyproject.toml; `all` would name this folder in the compiled file.
 EXTRAS := whisper bench redis postgres stores celery accounts mdns
 
-BENCHMARKS := engine accuracy path decode http_overhead footprint long_file throughput load cache_hits isolation listening resume whisper_batches rate_limits jobs_scale long_job streaming
+BENCHMARKS := engine accuracy path decode http_overhead footprint long_file throughput load cache_hits isolation listening resume whisper_batches auth_overhead rate_limits jobs_scale long_job streaming
 bench: $(addprefix bench-,$(BENCHMARKS)) ## Measure docs/benchmarks.md anew (SPEECH=FOLDER with a manifest.jsonl)
 	@$(BIN)/python benchmarks/report.py $(BENCH_OUT)
 

@@ -36,6 +36,7 @@ _TITLES = {
     "resume": "Going on after a crash",
     "whisper_batches": "Whisper in batches",
     "streaming": "Live streams",
+    "auth_overhead": "Who calls",
     "rate_limits": "Limits",
     "jobs_scale": "Many jobs",
     "long_job": "A job of three hours",
