@@ -483,6 +483,39 @@ async def test_a_program_has_no_password_and_does_not_log_in(room: Room) -> None
         await room.people.members.hand_out_reset(OWNER, robot.id)
 
 
+async def test_nobody_of_a_disabled_tenant_logs_in_or_goes_on(room: Room) -> None:
+    await room.registered()
+    tokens = await room.logged_in()
+    caller = await room.people.tokens.caller(tokens.access)
+    assert caller is not None
+    await room.people.tenants.change(OWNER, caller.tenant, disabled=True)
+    for refused in (
+        room.logged_in(),
+        room.people.sign_ins.refresh(tokens.refresh),
+        room.people.tokens.caller(tokens.access),
+    ):
+        with pytest.raises(RevokedCredential):
+            await refused
+    await room.people.tenants.change(OWNER, caller.tenant, disabled=False)
+    await room.people.sign_ins.refresh(tokens.refresh)
+
+
+async def test_people_come_in_and_are_changed_at_the_same_time(room: Room) -> None:
+    user_id = await room.registered()
+    owner = await room.people.tokens.caller((await room.logged_in()).access)
+    assert owner is not None
+    bob = await room.people.members.add(owner, "bob@example.org", Role.MEMBER, password=PASSWORD)
+    roles = [Role.VIEWER, Role.MEMBER, Role.ADMIN, Role.MEMBER]
+    done = await asyncio.gather(
+        *(room.logged_in("bob@example.org") for _ in range(4)),
+        *(room.people.members.change(owner, bob.id, role=role) for role in roles),
+        *(room.people.accounts.forgot_password("bob@example.org", HERE) for _ in range(3)),
+        return_exceptions=True,
+    )
+    assert [one for one in done if isinstance(one, BaseException)] == []
+    assert (await room.people.members.show(owner, user_id)).role == "owner"
+
+
 async def test_who_is_removed_is_gone_at_once(room: Room) -> None:
     user = await room.people.members.add(OWNER, ANN, Role.MEMBER, password=PASSWORD)
     tokens = await room.logged_in()

@@ -190,6 +190,7 @@ class Accounts:
         """
         Raises:
             WrongPassword: or nobody has that address, or they may not come in; it takes as long.
+            RevokedCredential: the tenant is disabled.
             RateLimited, Overloaded, Unavailable
         """
         address = email.strip().lower()

@@ -11,6 +11,7 @@ import math
 
 from voiceforge.errors import RateLimited
 from voiceforge.infra.limiter.base import Limiter, Window
+from voiceforge.services.households import household
 from voiceforge.telemetry.logger import Logger
 
 _log = Logger(__name__)
@@ -24,7 +25,6 @@ _OF_ADDRESS = 120
 """Behind which there may be many people."""
 _LETTERS = 3
 _LETTERS_S = 900
-_UNKNOWN = "unknown"
 
 
 class Attempts:
@@ -40,7 +40,7 @@ class Attempts:
         Raises:
             RateLimited
         """
-        await self._count(Window(f"l:a:{address or _UNKNOWN}", _OF_ADDRESS, _WINDOW_S))
+        await self._count(Window(f"l:a:{household(address)}", _OF_ADDRESS, _WINDOW_S))
         await self._count(Window(_of_both(email, address), _OF_BOTH, _WINDOW_S))
         await self._count(Window(f"l:e:{_name(email)}", _OF_ACCOUNT, _WINDOW_S))
 
@@ -54,7 +54,7 @@ class Attempts:
         Raises:
             RateLimited
         """
-        await self._count(Window(f"l:q:{address or _UNKNOWN}", _OF_ADDRESS, _WINDOW_S))
+        await self._count(Window(f"l:q:{household(address)}", _OF_ADDRESS, _WINDOW_S))
 
     async def may_send_letter(self, email: str) -> bool:
         """False: this address has had enough of them; who asks for one is not told."""
@@ -68,7 +68,7 @@ class Attempts:
 
 
 def _of_both(email: str, address: str | None) -> str:
-    return f"l:b:{_name(email)}:{address or _UNKNOWN}"
+    return f"l:b:{_name(email)}:{household(address)}"
 
 
 def _name(email: str) -> str:

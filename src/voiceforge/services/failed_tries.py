@@ -6,17 +6,15 @@ process counts for itself.
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
 from voiceforge.errors import Overloaded
+from voiceforge.services.households import household
 
 _WINDOW_S = 60.0
 _MOST_ADDRESSES = 10_000
-_V6_PREFIX = 64
-"""What one household or machine has of IPv6."""
 
 
 class FailedTries:
@@ -37,7 +35,7 @@ class FailedTries:
         """
         if not self._most or not self._counts:
             return
-        until, count = self._counts.get(_household(address), (0.0, 0))
+        until, count = self._counts.get(household(address), (0.0, 0))
         left_s = until - self._clock()
         if count >= self._most and left_s > 0:
             raise Overloaded("too many wrong credentials came from your address", retry_after_s=left_s)
@@ -45,22 +43,10 @@ class FailedTries:
     def add(self, address: str | None) -> None:
         if not self._most:
             return
-        name, now = _household(address), self._clock()
+        name, now = household(address), self._clock()
         until, count = self._counts.pop(name, (0.0, 0))
         if until <= now:
             until, count = now + _WINDOW_S, 0
         self._counts[name] = (until, count + 1)
         while len(self._counts) > _MOST_ADDRESSES:
             self._counts.popitem(last=False)
-
-
-def _household(address: str | None) -> str:
-    if address is None or ":" not in address:
-        return address or ""
-    try:
-        parsed = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((parsed, _V6_PREFIX), strict=False))

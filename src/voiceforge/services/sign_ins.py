@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voiceforge.errors import ExpiredCredential, MalformedCredential, RevokedCredential
-from voiceforge.infra.db import sessions, users
+from voiceforge.infra.db import sessions, tenants, users
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.ids import new_id
 from voiceforge.infra.db.records_people import Session, User
@@ -98,7 +98,12 @@ class SignIns:
         self._clock = clock
 
     async def begin(self, connection: AsyncConnection, user: User, origin: Origin) -> str:
-        """The refresh token of a new session; `answer` makes the rest once this is committed."""
+        """The refresh token of a new session; `answer` makes the rest once this is committed.
+
+        Raises:
+            RevokedCredential: the tenant is disabled.
+        """
+        await _check_tenant(connection, user)
         now = self._clock()
         session_id = new_id(_SESSION, now)
         refresh = self._token(session_id, 0)
@@ -145,6 +150,7 @@ class SignIns:
                 raise ExpiredCredential("the session has run out")
             if user.disabled_at is not None:
                 raise RevokedCredential("this account is disabled")
+            await _check_tenant(connection, user)
             following = self._token(session_id, count + 1)
             if hmac.compare_digest(session.refresh_hash, self._hash(token)):
                 await sessions.renew(connection, session_id, self._hash(following), now)
@@ -190,3 +196,9 @@ class SignIns:
 
     def _hash(self, token: str) -> str:
         return hmac.new(self._secret, b"stored " + token.encode(), hashlib.sha256).hexdigest()
+
+
+async def _check_tenant(connection: AsyncConnection, user: User) -> None:
+    tenant = await tenants.get(connection, user.tenant)
+    if tenant is None or tenant.disabled_at is not None:
+        raise RevokedCredential("this organisation is disabled")

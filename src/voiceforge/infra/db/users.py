@@ -46,7 +46,9 @@ async def get(connection: AsyncConnection, tenant: str, user_id: str) -> User | 
 
 async def lock(connection: AsyncConnection, user_id: str) -> User | None:
     """Nobody else changes it until the end of the transaction."""
-    return _one(await connection.execute(select(table).where(table.c.id == user_id).with_for_update()))
+    return _one(
+        await connection.execute(select(table).where(table.c.id == user_id).with_for_update(key_share=True))
+    )
 
 
 async def newest(connection: AsyncConnection, tenant: str, *, before: str | None, limit: int) -> list[User]:
@@ -61,7 +63,9 @@ async def newest(connection: AsyncConnection, tenant: str, *, before: str | None
 async def lock_tenant(connection: AsyncConnection, tenant: str) -> None:
     """Who changes roles in a tenant does so alone, until the end of the transaction: two owners that step
     down at once would leave none."""
-    await connection.execute(select(tenants.c.id).where(tenants.c.id == tenant).with_for_update())
+    await connection.execute(
+        select(tenants.c.id).where(tenants.c.id == tenant).with_for_update(key_share=True)
+    )
 
 
 async def count_owners(connection: AsyncConnection, tenant: str) -> int:
