@@ -391,6 +391,31 @@ async def test_a_refusal_is_one_line_without_the_credential(house: House) -> Non
     assert text[12:] not in str(lines)
 
 
+async def test_what_was_begun_with_a_token_goes_on_when_that_expires_and_ends_with_its_key(
+    house: House,
+) -> None:
+    text, key = await house.key()
+    process = house.process(required=True)
+    token = process.short_tokens.make(await process.caller(offered(text)), 10).value
+    caller = await process.caller(offered(token))
+    assert process.can_be_shut_out(caller)
+    waiting = asyncio.create_task(process.shut_out(caller))
+    house.clock.now += 60
+    assert type(await refused(process, offered(token))) is ExpiredCredential
+    house.reads = 0
+    while not house.reads:  # noqa: ASYNC110  # nothing would tell us
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    await house.change(key, revoked_at=house.clock())
+    house.clock.now += 1
+    assert type(await asyncio.wait_for(waiting, 10)) is RevokedCredential
+
+
+async def test_nobody_shuts_out_the_owner_of_the_machine(house: House) -> None:
+    process = house.process("configured")
+    assert not process.can_be_shut_out(await process.caller(offered("configured")))
+
+
 async def test_a_listener_works_for_a_tenant_as_long_as_that_is_there(house: House) -> None:
     await house.run("INSERT INTO tenants (id, name, tier, created_at) VALUES ('acme', 'Acme', 'pro', 0)")
     process = house.process(required=True)

@@ -11,8 +11,8 @@ import deepgram
 import httpx
 import openai
 import pytest
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from voiceforge.api.native.key_schemas import KeyOut, KeyPageOut, NewKeyOut, NewTokenOut
 from voiceforge.infra.db.database import Database
@@ -391,6 +391,34 @@ def test_a_client_secret_carries_its_maker(
             return error.response.status_code == 401
 
     until(is_refused, 2)
+
+
+def hear_all(socket: ClientConnection) -> None:
+    while True:
+        socket.recv(timeout=5)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/stream", "/v1/realtime", "/v1/listen?encoding=linear16&sample_rate=16000"]
+)
+@pytest.mark.parametrize("by_token", [False, True])
+def test_a_socket_is_closed_when_its_key_is_revoked(
+    server: JobServer,
+    owner: httpx.Client,
+    asking: Callable[[str | None], httpx.Client],
+    path: str,
+    by_token: bool,
+) -> None:
+    made = owner.post("/v1/keys", json={"name": "n"}).json()
+    text = asking(made["key"]).post("/v1/auth/tokens").json()["token"] if by_token else made["key"]
+    headers = {"Authorization": f"Bearer {text}"}
+    with connect(_address(server, path), additional_headers=headers) as socket:
+        socket.send(bytes(3200)) if "realtime" not in path else socket.recv()
+        owner.delete(f"/v1/keys/{made['id']}")
+        with pytest.raises(ConnectionClosed) as closed:
+            hear_all(socket)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "revoked_credential")
 
 
 def test_the_clients_of_others_take_our_keys(server: JobServer, key: NewKeyText) -> None:

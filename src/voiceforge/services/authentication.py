@@ -25,6 +25,7 @@ from voiceforge.errors import (
     MalformedCredential,
     RevokedCredential,
     Unauthenticated,
+    VoiceForgeError,
     WrongAddress,
     WrongAudience,
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # it brings the database with it
 
 MOST_FAILURES = 30
 _FRESH_S = 0.8
+_LOOK_AGAIN_S = 0.2
 _REMEMBERED_S = 600.0
 """Whoever was let in lately is looked up again, whatever others from the same address try."""
 _MOST_REMEMBERED = 20_000
@@ -174,6 +176,28 @@ class Authentication:
         if tenant != DEFAULT_TENANT and self._holders is not None:
             caller = replace(caller, tier=await self._holders.tier_of_tenant(tenant))
         return replace(caller, address=address)
+
+    def can_be_shut_out(self, caller: Caller) -> bool:
+        """While a connection of theirs is open."""
+        return self._holders is not None and (caller.key_id or caller.user_id) is not None
+
+    async def shut_out(self, caller: Caller) -> Unauthenticated:
+        """Returns why, once what they came with, or what that was made with, lets nobody in any more. A token
+        that has only expired is no reason: what was begun with it may go on."""
+        assert self._holders is not None
+        look, whose = self._holders.of_user, caller.user_id
+        if caller.key_id is not None:
+            look, whose = self._holders.of_key_id, caller.key_id
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            try:
+                # With a space in it, it can be nobody's credential.
+                await self._looked_up(f"holder {whose}", caller.address, lambda _: look(whose or ""))
+            except Unauthenticated as error:
+                _log.info("shut_out", code=error.code, address=caller.address)
+                return error
+            except VoiceForgeError:
+                continue  # the database is away: what was begun goes on
 
     async def close(self) -> None:
         """What was to be noted of the use of keys is noted."""

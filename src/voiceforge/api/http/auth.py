@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.http.request_id import request_id_of
+from voiceforge.api.http.shutting_out import until_shut_out
 from voiceforge.errors import MalformedCredential, VoiceForgeError
 from voiceforge.services.access import Caller
 from voiceforge.services.authentication import Authentication, Offer
@@ -93,12 +94,16 @@ class Authenticate:
         if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in self._open_paths):
             await self._app(scope, receive, send)
             return
+        known = self._authentication
         try:
-            scope[CALLER] = await self._authentication.caller(self._offer(scope))
+            caller = scope[CALLER] = await known.caller(self._offer(scope))
         except VoiceForgeError as error:
             await self._replies.reply(scope, error)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        if scope["type"] == "websocket" and known.can_be_shut_out(caller):
+            await until_shut_out(self._app, scope, receive, send, lambda: known.shut_out(caller))
+        else:
+            await self._app(scope, receive, send)
 
     def _offer(self, scope: Scope) -> Offer:
         """What is found in the query is taken out of it: what comes after shall neither read nor log it."""
