@@ -185,14 +185,17 @@ class Authentication:
         """Returns why, once what they came with, or what that was made with, lets nobody in any more. A token
         that has only expired is no reason: what was begun with it may go on."""
         assert self._holders is not None
-        look, whose = self._holders.of_user, caller.user_id
-        if caller.key_id is not None:
-            look, whose = self._holders.of_key_id, caller.key_id
+        holders, by_key = self._holders, caller.key_id is not None
+        whose = caller.key_id or caller.user_id or ""
+
+        async def look(_: str) -> Known:
+            return await (holders.of_key_id(whose) if by_key else holders.of_user(whose))
+
         while True:
             await asyncio.sleep(_LOOK_AGAIN_S)
             try:
                 # With a space in it, it can be nobody's credential.
-                await self._looked_up(f"holder {whose}", caller.address, lambda _: look(whose or ""))
+                await self._looked_up(f"holder {whose}", caller.address, look)
             except Unauthenticated as error:
                 _log.info("shut_out", code=error.code, address=caller.address)
                 return error
