@@ -34,10 +34,12 @@ from voiceforge.api.http.uploads import Uploads
 from voiceforge.api.native import (
     accounts,
     asyncapi,
+    audit,
     batches,
     jobs,
     keys,
     oidc,
+    privacy,
     system,
     tenants,
     tus,
@@ -141,6 +143,10 @@ def create_app(services: Services, config: HttpConfig) -> FastAPI:
         door = StreamDoor(services.streams, services.transcriptions, config.stream_resume_s)
         open_socket(app, STREAM_PATH, door.serve)
         app.include_router(asyncapi.router(config.version))
+    if services.audit is not None:
+        app.include_router(audit.router(services.audit))
+    if services.personal_data is not None:
+        app.include_router(privacy.router(services.personal_data))
     if services.usage is not None:
         app.include_router(usage.router(services.usage))
     app.include_router(native_models.router(services))

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from voiceforge.services.audit import Audit
     from voiceforge.services.backup import Backups
     from voiceforge.services.container import Services
     from voiceforge.services.doctor import Doctor
     from voiceforge.services.keys import Keys
     from voiceforge.services.people import People
+    from voiceforge.services.personal_data import PersonalData
     from voiceforge.speech.options import TranscribeOptions
 
 
@@ -92,6 +94,7 @@ class Installation:
     schema: Schema
     keys: Keys
     people: Callable[[], People]
+    audit: Audit
     database: str
     protected: bool
 
@@ -126,6 +129,7 @@ class Ports:
     backups: of the embedded default; raises InvalidRequest where the settings name other stores.
     schema: of the database that the settings name.
     installation: likewise, with what is known of keys and people.
+    personal_data: of the database, the store and the folders that the settings name.
     All of them raise ConfigurationError where the settings cannot work.
     """
 
@@ -140,6 +144,7 @@ class Ports:
     schema: Callable[[Choices], AbstractAsyncContextManager[Schema]]
     installation: Callable[[Choices], AbstractAsyncContextManager[Installation]]
     backups: Callable[[Choices], Backups]
+    personal_data: Callable[[Choices], AbstractAsyncContextManager[PersonalData]]
 
 
 @dataclass(frozen=True, slots=True)

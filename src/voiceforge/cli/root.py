@@ -39,6 +39,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "bench": "voiceforge.cli.bench",
         "config": "voiceforge.cli.config",
         "db": "voiceforge.cli.db",
+        "audit": "voiceforge.cli.audit",
+        "privacy": "voiceforge.cli.privacy",
         "backup": "voiceforge.cli.backup",
         "restore": "voiceforge.cli.restore",
         "demo": "voiceforge.cli.demo",

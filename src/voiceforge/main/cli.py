@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from voiceforge.services.backup import Backups, Copied
     from voiceforge.services.doctor import Doctor
     from voiceforge.services.people import People
+    from voiceforge.services.personal_data import PersonalData
     from voiceforge.speech.engines.device import DeviceChoice, DeviceFacts
 
 
@@ -47,6 +48,7 @@ def main() -> None:
             schema=_schema,
             installation=_installation,
             backups=_backups,
+            personal_data=_personal_data,
         ),
     )
 
@@ -215,6 +217,7 @@ async def _schema(choices: Choices) -> AsyncIterator[Schema]:
 @asynccontextmanager
 async def _installation(choices: Choices) -> AsyncIterator[Installation]:
     from voiceforge.infra.db.migrate import Migrations
+    from voiceforge.main.audit import build_audit
     from voiceforge.main.authentication import build_keys
     from voiceforge.main.build import build
     from voiceforge.main.database import open_database
@@ -238,12 +241,40 @@ async def _installation(choices: Choices) -> AsyncIterator[Installation]:
             keys=build_keys(settings, database, models),
             database=database.name,
             people=people,
+            audit=build_audit(settings, database),
             protected=is_protected(settings),
         )
     finally:
         for one in opened:
             await one.close()
         await database.close()
+
+
+@asynccontextmanager
+async def _personal_data(choices: Choices) -> AsyncIterator[PersonalData]:
+    from voiceforge.errors import Unavailable
+    from voiceforge.infra.db.migrate import Migrations
+    from voiceforge.main.build import build
+    from voiceforge.main.jobs import build_jobs
+
+    loaded = _load(choices)
+    _log_for_a_terminal(loaded, choices.quiet)
+    services = build(loaded.settings, version=_version(), live=True, keep_results=True)
+    room = build_jobs(loaded.settings, services)
+    try:
+        room.database.refuse(None)
+        if not await Migrations(room.database).is_current():
+            raise Unavailable("the database is not what this program needs: run `voiceforge db upgrade`")
+        yield room.personal_data
+    finally:
+        await room.close()
+        for closed in (services.results, services.limits):
+            if closed is not None:
+                await closed.close()
+        if services.streams is not None:
+            services.streams.close()
+        services.engines.close(grace_s=0.0)
+        services.transcriptions.close()
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from voiceforge.services.ledger import Ledger
 from voiceforge.services.leftovers import Leftovers
 from voiceforge.services.old_news import OldNews
 from voiceforge.services.old_sessions import OldSessions
+from voiceforge.services.personal_data import PersonalData
 from voiceforge.services.refused_tries import RefusedTries
 from voiceforge.services.retention import RetentionSweep
 from voiceforge.services.stream_keeper import StreamKeeper
@@ -102,6 +103,7 @@ class JobRoom:
     people: People | None
     keys: Keys
     audit: Audit
+    personal_data: PersonalData
     refused: RefusedTries
 
     def furnish(self, services: Services) -> Services:
@@ -120,6 +122,7 @@ class JobRoom:
             people=or_told(self.people),
             keys=self.keys,
             audit=self.audit,
+            personal_data=self.personal_data,
         )
 
     async def run(self) -> None:
@@ -342,6 +345,14 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         ledger=_ledger(settings, services, database),
         usage=usage,
         audit=audit,
+        personal_data=PersonalData(
+            database=database,
+            jobs=jobs,
+            uploads=uploads,
+            retention=retention,
+            results=services.results,
+            keeper=keeper,
+        ),
         refused=refused,
     )
 

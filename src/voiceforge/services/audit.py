@@ -6,6 +6,8 @@ An entry has ids, names of fields and counts: no secret, nothing that was spoken
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +22,7 @@ from voiceforge.services.audit_chain import (
     FIRST_HASH,
     ChainCheck,
     Verdict,
+    canonical,
     clean,
     clean_text,
     document,
@@ -31,7 +34,7 @@ from voiceforge.telemetry.logger import Logger
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["Audit", "AuditEntry", "AuditFilter", "Verdict", "reads_anothers", "record", "record_for_nobody"]
+__all__ = ["COLUMNS", "Audit", "AuditEntry", "AuditFilter", "Verdict", "csv_line", "csv_row", "document"]
 
 _MOST_LISTED = 101
 _READ_AT_ONCE = 500
@@ -44,6 +47,7 @@ _LONGEST_ID = 40
 _LONGEST_ADDRESS = 64
 _LONGEST_REQUEST_ID = 80
 
+_FORMULAS = tuple("=+-@\t\r")
 _SERVER = ("server", None)
 
 _log = Logger(__name__)
@@ -160,6 +164,40 @@ def _text(text: str | None, most: int = 255) -> str | None:
     return None if text is None else clean_text(text, most)
 
 
+COLUMNS = (
+    "number",
+    "at",
+    "actor_kind",
+    "actor_id",
+    "address",
+    "request_id",
+    "action",
+    "target",
+    "details",
+    "previous",
+    "hash",
+)
+"""Of an export as CSV."""
+
+
+def csv_line(values: Sequence[object]) -> str:
+    """A line, with its end. Nothing that a spreadsheet would take for a formula."""
+    text = io.StringIO()
+    shown = ("" if value is None else str(value) for value in values)
+    csv.writer(text).writerow([f"'{value}" if value.startswith(_FORMULAS) else value for value in shown])
+    return text.getvalue()
+
+
+def csv_row(told: Mapping[str, Any]) -> str:
+    """Of an entry's document, by `COLUMNS`."""
+    flat = dict(told) | {
+        "actor_kind": told["actor"]["kind"],
+        "actor_id": told["actor"]["id"],
+        "details": canonical(told["details"]).decode(),
+    }
+    return csv_line([flat[name] for name in COLUMNS])
+
+
 class Audit:
     """What is done with the log as a whole.
 
@@ -223,22 +261,21 @@ class Audit:
                 connection, tenant, wanted, before=before, limit=min(limit, _MOST_LISTED)
             )
 
-    async def export(
+    def export(
         self,
         caller: Caller,
         wanted: AuditFilter = AuditFilter(),  # noqa: B008  # frozen
-    ) -> AsyncGenerator[dict[str, object], None]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The documents of all entries that there are, in order. `previous` is None where the entry before
         is not among them.
 
         Raises:
             PermissionDenied, Unavailable
         """
-        tenant = caller.needs(Scope.AUDIT)
-        async with self._database.reading() as connection:
-            chain = await rows.chain_of(connection, tenant)
-        if chain is None:
-            return
+        return self._exported(caller.needs(Scope.AUDIT), wanted)
+
+    async def _exported(self, tenant: str, wanted: AuditFilter) -> AsyncGenerator[dict[str, Any], None]:
+        chain = await self._chain(tenant)
         last, hashed = chain.cut_number, chain.cut_hash
         async for entry in self._following(tenant, wanted, last):
             yield document(entry, hashed if entry.number == last + 1 else None)

@@ -162,6 +162,7 @@ class Batches:
             idempotency_key=request.idempotency_key,
             request_digest=hashlib.sha256(to_json(asked)).hexdigest(),
             created_at=now,
+            user_id=request.caller.user_id,
         )
         accepted = [
             replace(item, new=replace(item.new, tenant=batch.tenant, batch_id=batch.id, batch_index=index))

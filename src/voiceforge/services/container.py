@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
     from voiceforge.services.ledger import Ledger
     from voiceforge.services.limits import Limits
     from voiceforge.services.people import People
+    from voiceforge.services.personal_data import PersonalData
     from voiceforge.services.streams import Streams
     from voiceforge.services.uploads import Uploads
     from voiceforge.services.usage import Usage
@@ -32,9 +33,9 @@ if TYPE_CHECKING:  # they bring the database with them, which commands do not ne
 @dataclass(frozen=True, slots=True)
 class Services:
     """results: None where nothing is kept. limits: None where nobody is limited. streams, jobs, job_watch,
-    batches, webhooks, uploads, keys, audit: None in processes that accept none. authentication: None where
-    nobody but the configured key is known. people: None where there is no database; raises DependencyMissing
-    where packages lack."""
+    batches, webhooks, uploads, keys, audit, personal_data: None in processes that accept none.
+    authentication: None where nobody but the configured key is known. people: None where there is no
+    database; raises DependencyMissing where packages lack."""
 
     transcriptions: Transcriptions
     models: Models
@@ -54,4 +55,5 @@ class Services:
     usage: Usage | None = None
     authentication: Authentication | None = None
     audit: Audit | None = None
+    personal_data: PersonalData | None = None
     people: Callable[[], People] | None = None

@@ -175,16 +175,19 @@ class Jobs:
         """
         tenant = caller.needs(Scope.WRITE)
         async with self._database.transaction() as connection:
-            job = await self._get(connection, tenant, job_id, lock=True)
-            if job.recording_id is not None:
-                await recordings.lock(connection, job.recording_id)
-            await chunks.forget(connection, job_id)
-            await results.forget(connection, job_id, self._clock())
-            await rows.forget(connection, job_id)
-            if job.recording_id is not None and not await rows.refers_to(connection, job.recording_id):
-                await recordings.begin_erasing(connection, job.recording_id)
+            await self.forget(connection, await self._get(connection, tenant, job_id, lock=True))
             await record(connection, caller, "transcription.erased", job_id, at=self._clock())
         await self.remove_erased()
+
+    async def forget(self, connection: AsyncConnection, job: Job) -> None:
+        """Its rows, by who has locked it; `remove_erased` is for after the transaction."""
+        if job.recording_id is not None:
+            await recordings.lock(connection, job.recording_id)
+        await chunks.forget(connection, job.id)
+        await results.forget(connection, job.id, self._clock())
+        await rows.forget(connection, job.id)
+        if job.recording_id is not None and not await rows.refers_to(connection, job.recording_id):
+            await recordings.begin_erasing(connection, job.recording_id)
 
     async def remove_erased(self, limit: int = 100) -> int:
         """Remove the blobs of recordings that nobody refers to any more; how many it did."""

@@ -131,7 +131,12 @@ class StreamKeeper:
     def spool(self, stream_id: str, polish: Polish, options: StreamOptions) -> Spool | VoiceForgeError:
         """Where the stream's audio goes, or why there is no such place. Blocks."""
         note = SpoolNote(
-            polish.caller.tenant, polish.model, self.options_of(polish, options), polish.retention
+            polish.caller.tenant,
+            polish.model,
+            self.options_of(polish, options),
+            polish.retention,
+            user_id=polish.caller.user_id,
+            key_id=polish.caller.key_id,
         )
         try:
             return Spool.create(self._folder, stream_id, note)
@@ -176,7 +181,7 @@ class StreamKeeper:
                     source=source,
                     options=note.options,
                     model=note.model,
-                    caller=trusted(note.tenant),
+                    caller=replace(trusted(note.tenant), user_id=note.user_id, key_id=note.key_id),
                     filename=spool.path.name,
                     retention=note.retention,
                     id=note.transcription_id,
@@ -245,6 +250,25 @@ class StreamKeeper:
         except NotFound:
             return False
         return True
+
+    async def erase(self, tenant: str, user_id: str | None) -> int:
+        """Remove what was left behind of a tenant's streams, or of one person's; how many. Those that go on
+        are their own, and end as transcriptions.
+
+        Raises:
+            Unavailable
+        """
+        spools, _ = await asyncio.to_thread(Spool.left_behind, self._folder, before=float("inf"))
+        count = 0
+        try:
+            for spool in spools:
+                if spool.note.tenant == tenant and user_id in (None, spool.note.user_id):
+                    await asyncio.to_thread(spool.remove)
+                    count += 1
+        finally:
+            for spool in spools:
+                spool.release()
+        return count
 
     async def close(self) -> None:
         """What is under way may end within moments; the rest is left for the next process."""

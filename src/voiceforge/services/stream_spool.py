@@ -46,6 +46,7 @@ class SpoolNote:
 
     model: by its id. retention: None: as the server's policy says.
     transcription_id: under which it was, or is about to be, kept; None: nobody was told of one.
+    user_id, key_id: who spoke, or had somebody speak.
     """
 
     tenant: str
@@ -53,6 +54,8 @@ class SpoolNote:
     options: TranscribeOptions
     retention: Retention | None = None
     transcription_id: str | None = None
+    user_id: str | None = None
+    key_id: str | None = None
 
 
 _NOTES = TypeAdapter(SpoolNote)

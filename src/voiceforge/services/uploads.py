@@ -104,6 +104,7 @@ class Uploads:
             writer=None,
             created_at=now,
             expires_at=now + self._expire_s,
+            user_id=caller.user_id,
         )
         async with self._database.transaction() as connection:
             await rows.add(connection, upload)
@@ -315,6 +316,15 @@ class Uploads:
         if count:
             _log.warning("files of forgotten uploads removed", count=count)
         return count
+
+    async def forget(self, upload_id: str) -> None:
+        """Whoever's it is. What cannot be removed here, other machines remove soon.
+
+        Raises:
+            Unavailable
+        """
+        await self._take_turn(upload_id, new_token())
+        await self._forget(upload_id)
 
     async def _forget(self, upload_id: str) -> None:
         async with self._database.transaction() as connection:

@@ -18,6 +18,7 @@ from voiceforge.services.backup import Backups
 from voiceforge.services.container import Services
 from voiceforge.services.doctor import Doctor, Finding
 from voiceforge.services.models import Models
+from voiceforge.services.personal_data import PersonalData
 from voiceforge.speech.engines.catalog import CatalogEntry
 from voiceforge.speech.formats import FORMATS
 from voiceforge.speech.options import AudioLimits, TranscribeOptions
@@ -137,6 +138,7 @@ class Cli:
             schema=self._schema,
             installation=self._installation,
             backups=lambda choices: Backups(self.temp_dir, version="1.2.3"),
+            personal_data=self._personal_data,
         )
 
     @contextmanager
@@ -176,6 +178,9 @@ class Cli:
         return cast(Doctor, self.doctor)
 
     def _schema(self, choices: Choices) -> AbstractAsyncContextManager[Schema]:
+        raise NotImplementedError("scripts have no database")
+
+    def _personal_data(self, choices: Choices) -> AbstractAsyncContextManager[PersonalData]:
         raise NotImplementedError("scripts have no database")
 
     def _installation(self, choices: Choices) -> AbstractAsyncContextManager[Installation]:

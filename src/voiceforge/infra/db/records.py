@@ -156,6 +156,7 @@ class Batch:
     idempotency_key: str | None
     request_digest: str | None
     created_at: float
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,7 @@ class Upload:
     writer: str | None
     created_at: float
     expires_at: float
+    user_id: str | None = None
 
     @property
     def is_complete(self) -> bool:

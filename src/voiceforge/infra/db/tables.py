@@ -80,6 +80,7 @@ batches = Table(
     Column("idempotency_key", String(255)),
     Column("request_digest", String(64)),
     Column("created_at", Double, nullable=False),
+    Column("user_id", ID),
     UniqueConstraint("tenant", "idempotency_key"),
     Index("ix_batches_newest", "tenant", "id"),
 )
@@ -138,6 +139,7 @@ transcriptions = Table(
     Index("ix_transcriptions_by_status", "tenant", "status", "id"),
     Index("ix_transcriptions_by_model", "tenant", "model", "id"),
     Index("ix_transcriptions_by_batch", "batch_id", "id"),
+    Index("ix_transcriptions_of_user", "user_id", "id", **_where("user_id IS NOT NULL")),
     Index("ix_transcriptions_by_recording", "recording_id"),
     Index("ix_transcriptions_waiting", "rank", "id", **_where("status = 'queued'")),
     Index("ix_transcriptions_leased", "lease_until", **_where("status = 'running'")),
@@ -260,5 +262,6 @@ uploads = Table(
     Column("writer", String(40)),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, nullable=False),
+    Column("user_id", ID),
     Index("ix_uploads_expiring", "expires_at"),
 )

@@ -208,6 +208,15 @@ def upgrade() -> None:
     op.add_column("transcriptions", sa.Column("user_id", sa.String(length=40), nullable=True))
     op.add_column("transcriptions", sa.Column("key_id", sa.String(length=40), nullable=True))
     op.add_column("transcriptions", sa.Column("door", sa.String(length=20), nullable=True))
+    op.create_index(
+        "ix_transcriptions_of_user",
+        "transcriptions",
+        ["user_id", "id"],
+        sqlite_where=sa.text("user_id IS NOT NULL"),
+        postgresql_where=sa.text("user_id IS NOT NULL"),
+    )
+    op.add_column("batches", sa.Column("user_id", sa.String(length=40), nullable=True))
+    op.add_column("uploads", sa.Column("user_id", sa.String(length=40), nullable=True))
 
     # Whose everything was so far.
     op.execute(
@@ -219,6 +228,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_column("uploads", "user_id")
+    op.drop_column("batches", "user_id")
+    op.drop_index("ix_transcriptions_of_user", table_name="transcriptions")
     op.drop_column("transcriptions", "door")
     op.drop_column("transcriptions", "key_id")
     op.drop_column("transcriptions", "user_id")
