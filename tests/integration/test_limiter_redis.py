@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from voiceforge.infra.cache.breaker import BreakerRule
-from voiceforge.infra.limiter.base import LimiterUnreachable, Window
+from voiceforge.infra.limiter.base import LimiterUnreachable, Place, Window
 from voiceforge.infra.limiter.guarded import GuardedLimiter
 from voiceforge.infra.limiter.redis import RedisLimiter
 from voiceforge.telemetry.metrics import Metrics
@@ -114,3 +114,41 @@ async def test_without_redis_a_limit_holds_in_each_process_and_is_not_waited_for
             await limiter.spend(Window("t:other", 1000))
     told = [line["event"] for line in log_lines if line["event"] in (GONE, BACK)]
     assert told == [GONE, BACK]
+
+
+async def test_no_more_are_in_at_once_than_there_are_places(make: Make) -> None:
+    ones = [make() for _ in range(4)]
+    places = [Place("t:in", 10, f"holder-{n}") for n in range(64)]
+    entered = await asyncio.gather(*(ones[n % 4].enter(place) for n, place in enumerate(places)))
+    inside = [place for place, is_in in zip(places, entered, strict=True) if is_in]
+    assert len(inside) == 10
+    await ones[0].leave(inside[0])
+    assert await ones[1].enter(places[0])
+    assert not await ones[2].enter(Place("t:in", 10, "late"))
+
+
+async def test_the_places_of_who_is_gone_are_free_after_a_while_and_those_in_use_are_kept(
+    redis: RedisServer,
+) -> None:
+    limiter = RedisLimiter(redis.url, prefix="test", timeout_s=TIMEOUT_S, kept_s=0.5)
+    alive, dead = Place("t:kept", 2, "alive"), Place("t:kept", 2, "dead")
+    assert await limiter.enter(alive)
+    assert await limiter.enter(dead)
+    for _ in range(4):
+        await asyncio.sleep(0.2)
+        await limiter.keep(alive)
+    assert await limiter.enter(Place("t:kept", 2, "next"))
+    assert not await limiter.enter(Place("t:kept", 2, "one too many"))
+    await limiter.close()
+
+
+async def test_places_are_counted_here_while_redis_is_away(make: Make, redis: RedisServer) -> None:
+    limiter = GuardedLimiter(make(), Metrics("test"), BreakerRule(failures=1, first_pause_s=60))
+    first, second, third = (Place("t:away", 2, name) for name in ("a", "b", "c"))
+    assert await limiter.enter(first)
+    redis.kill()
+    assert await limiter.enter(second)
+    assert not await limiter.enter(third)
+    await limiter.leave(first)
+    assert await limiter.enter(third)
+    await limiter.close()

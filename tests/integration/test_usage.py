@@ -12,10 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
-from voiceforge.errors import InvalidRequest, PermissionDenied, QuotaExceeded
+from voiceforge.errors import InvalidRequest, PermissionDenied, QuotaExceeded, RateLimited
 from voiceforge.infra.db import usage as rows
 from voiceforge.infra.db.database import Database
 from voiceforge.infra.db.usage import DAY_S, Booking, UsageFilter
@@ -210,6 +211,44 @@ async def test_a_database_that_is_away_holds_nobody_up(database: Database, ledge
     ledger.check(SOMEBODY)
     database.refuse(None)
     await ledger.close()
+
+
+async def test_no_more_jobs_and_bytes_than_a_tier_has_are_accepted_however_many_ask_at_once(
+    database: Database, tmp_path: Path
+) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(
+            text("INSERT INTO tenants (id, name, tier, created_at) VALUES ('acme', 'Acme', 'small', 0)")
+        )
+    tiers = Tiers({"small": Tier(queued_jobs=3, storage_bytes=1000), "tiny": Tier(queued_jobs=1)})
+    async with job_house(database, MemoryBlobs(), tmp_path, vad=SileroModel(), tiers=tiers) as house:
+
+        async def submitted(number: int, caller: Caller = SOMEBODY, size: int = 10) -> str:
+            data = bytes([number]) * size
+            source = AudioBytes((data,), hashlib.sha256(data).digest())
+            try:
+                job = (await house.intake.submit(JobRequest(source, TranscribeOptions(), caller=caller))).job
+            except (RateLimited, QuotaExceeded) as error:
+                return error.code
+            return job.id
+
+        bounded = replace(SOMEBODY, key_tier="tiny")
+        assert (await submitted(0, bounded)).startswith("tr_")
+        assert await submitted(1, bounded) == "rate_limited"
+        found = await asyncio.gather(*(submitted(number) for number in range(2, 12)))
+        assert sum(one.startswith("tr_") for one in found) == 2
+        assert set(found) - {one for one in found if one.startswith("tr_")} == {"rate_limited"}
+        for job_id in found:
+            if job_id.startswith("tr_"):
+                await house.jobs.cancel(SOMEBODY, job_id)
+        assert await submitted(20, size=971) == "quota_exceeded"
+        last = await submitted(21, size=970)
+        assert last.startswith("tr_"), "as much as may be"
+        await house.jobs.cancel(SOMEBODY, last)
+        assert await submitted(22, size=1) == "quota_exceeded"
+        assert (await submitted(21, size=970)).startswith("tr_"), "the same recording takes no more room"
+        for number in range(5):
+            assert (await submitted(30 + number, replace(OWNER, tenant="acme"))).startswith("tr_")
 
 
 async def test_a_job_is_booked_with_its_end_and_not_again(

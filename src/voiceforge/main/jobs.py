@@ -29,6 +29,7 @@ from voiceforge.services.batches import Batches
 from voiceforge.services.chores import Chore, Chores, OwnChores
 from voiceforge.services.job_intake import JobIntake
 from voiceforge.services.job_news import JobNews
+from voiceforge.services.job_room_left import RoomLeft
 from voiceforge.services.job_rules import RunRules
 from voiceforge.services.job_runner import JobRunner
 from voiceforge.services.job_sweep import JobSweep, Workplace
@@ -217,6 +218,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
     secret = settings.webhooks.callback_secret
     webhooks = Webhooks(database=database, sender=sender, queue=bell, fixed_signer=secret is not None)
+    tiers = services.limits.tiers if services.limits is not None else Tiers(tiers_of(settings.tiers))
     intake = JobIntake(
         database=database,
         blobs=blobs,
@@ -226,6 +228,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         check_url=partial(check_url, settings),
         check_callback=webhooks.check_callback,
         retention=Retention(settings.retention.audio_s, settings.retention.text_s),
+        room_left=RoomLeft(tiers),
     )
     jobs = Jobs(database=database, blobs=blobs, queue=queue, intake=intake, news=news)
     retention = RetentionSweep(
@@ -342,7 +345,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         ),
         people=people,
         keys=build_keys(settings, database, services.models),
-        ledger=_ledger(settings, services, database),
+        ledger=_ledger(services, database, tiers),
         usage=usage,
         audit=audit,
         personal_data=PersonalData(
@@ -357,8 +360,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
     )
 
 
-def _ledger(settings: Settings, services: Services, database: Database) -> Ledger:
-    tiers = services.limits.tiers if services.limits is not None else Tiers(tiers_of(settings.tiers))
+def _ledger(services: Services, database: Database, tiers: Tiers) -> Ledger:
     ledger = Ledger(database, tiers, services.metrics)
     services.transcriptions.keep_accounts(ledger)
     if services.streams is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from voiceforge.errors import Conflict, InvalidRequest
+from voiceforge.errors import Conflict, InvalidRequest, QuotaExceeded, RateLimited
 from voiceforge.infra.blobs.base import Blobs
 from voiceforge.infra.db import recordings
 from voiceforge.infra.db import transcriptions as rows
@@ -25,6 +25,7 @@ from voiceforge.infra.db.records import Job, JobStatus, NewJob, Rank, Recording,
 from voiceforge.infra.jobqueue.base import JobQueue
 from voiceforge.services.access import OWNER, Caller
 from voiceforge.services.job_news import JobNews
+from voiceforge.services.job_room_left import RoomLeft
 from voiceforge.services.job_tasks import task_of
 from voiceforge.services.recordings import (
     AUDIO_PREFIX,
@@ -88,6 +89,7 @@ class Prepared:
     digest: str
     source: LocalSource | None
     sha256: bytes | None
+    caller: Caller = OWNER
 
 
 class RecordingGone(Exception):
@@ -99,6 +101,7 @@ class JobIntake:
     check_url: raises UrlRefused for a recording's address that we do not fetch from.
     check_callback: raises UrlRefused for an address that we do not call; None: nobody is called.
     retention: of those whose request wishes no shorter one.
+    room_left: None: nobody is limited.
     clock: Unix seconds.
     """
 
@@ -113,6 +116,7 @@ class JobIntake:
         check_url: Callable[[str], Awaitable[None]] | None = None,
         check_callback: Callable[[str], Awaitable[None]] | None = None,
         retention: Retention = Retention(),  # noqa: B008  # frozen
+        room_left: RoomLeft | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -124,6 +128,7 @@ class JobIntake:
         self._check_callback = check_callback
         self._retention = retention
         self._clock = clock
+        self._room_left = room_left
         self._options = TypeAdapter(TranscribeOptions)
 
     async def submit(self, request: JobRequest) -> Submitted:
@@ -132,13 +137,14 @@ class JobIntake:
         Raises:
             ModelNotFound, ModelNotInstalled, UnsupportedOption, UrlRefused
             Conflict: the idempotency key came with another request before.
-            Unavailable, StorageFull: nothing was accepted.
+            Unavailable, StorageFull, RateLimited, QuotaExceeded: nothing was accepted.
         """
         prepared = await self.prepare(request)
         new = prepared.new
         earlier = await self._earlier(new)
         if earlier is not None:
             return Submitted(earlier, created=False)
+        await self._look_for_room(prepared)
         submitted = await self._accept(prepared)
         if submitted.created:
             await self.announce([submitted.job])
@@ -204,7 +210,7 @@ class JobIntake:
             key_id=request.caller.key_id,
             door=request.door,
         )
-        return Prepared(new, digest.hexdigest(), source, sha256)
+        return Prepared(new, digest.hexdigest(), source, sha256, request.caller)
 
     async def _earlier(self, new: NewJob) -> Job | None:
         """What an earlier request with the same key made.
@@ -223,6 +229,16 @@ class JobIntake:
             )
         return job
 
+    async def _look_for_room(self, prepared: Prepared) -> None:
+        """Before the audio is stored for nothing."""
+        if self._room_left is None or not self._room_left.limited(prepared.caller):
+            return
+        tenant, sha256 = prepared.new.tenant, prepared.sha256
+        async with self._database.reading() as connection:
+            known = sha256 is None or await recordings.with_content(connection, tenant, sha256.hex())
+            size_bytes = 0 if known else 1  # more, but that is not known yet
+            await self._room_left.check(connection, prepared.caller, size_bytes, holding=False)
+
     async def _accept(self, prepared: Prepared) -> Submitted:
         new = prepared.new
         while True:
@@ -238,6 +254,10 @@ class JobIntake:
                 if earlier is None:
                     raise
                 submitted = Submitted(earlier, created=False)
+            except (RateLimited, QuotaExceeded):
+                if stored is not None:
+                    await self._discard(stored)
+                raise
             # Whatever else failed may have been committed all the same: the audio stays, for the sweep of
             # orphans to judge.
             if submitted.created:
@@ -275,12 +295,17 @@ class JobIntake:
         Raises:
             RecordingGone: the same content, which was here, was erased meanwhile: store it again.
             IdempotencyKeyTaken
+            RateLimited, QuotaExceeded: it is more than the caller may have.
         """
-        new = prepared.new
+        new, same = prepared.new, None
         if prepared.sha256 is not None:
             same = await recordings.with_content(connection, new.tenant, prepared.sha256.hex())
             if same is None and stored is None:
                 raise RecordingGone
+        if self._room_left is not None:
+            size_bytes = stored.size_bytes if stored is not None and same is None else 0
+            await self._room_left.check(connection, prepared.caller, size_bytes)
+        if prepared.sha256 is not None:
             if same is None and stored is not None:
                 await recordings.add(connection, stored)
             kept = same or stored

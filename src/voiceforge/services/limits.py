@@ -1,21 +1,29 @@
-"""How often whom may ask: by address, by key and by tenant, in that order, as their tiers say."""
+"""How often whom may ask, and for how much at once: by address, key and tenant, as their tiers say."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from collections.abc import Sequence
+import itertools
+import os
+import secrets
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from voiceforge.errors import RateLimited
-from voiceforge.infra.limiter.base import Limiter, Spent, Window
+from voiceforge.errors import RateLimited, UploadTooLarge
+from voiceforge.infra.limiter.base import Limiter, Place, Spent, Window
 from voiceforge.services.access import Caller
-from voiceforge.services.tiers import Tiers
+from voiceforge.services.tiers import Tier, Tiers
 from voiceforge.telemetry.metrics import Metrics
 
 By = Literal["address", "key", "tenant"]
+What = Literal["requests", "streams"]
+"""What is in progress at once."""
 
 WINDOW_S = 60
+_FULL_RETRY_S = 1.0
+"""Nobody knows when one of the others is done."""
 _V6_PREFIX = 64
 """One household has so many addresses of version 6."""
 
@@ -64,6 +72,8 @@ class Limits:
         self._limiter = limiter
         self._metrics = metrics
         self._per_address = per_address
+        self._here = f"{os.getpid():x}{secrets.token_hex(6)}"
+        self._numbers = itertools.count()
 
     @property
     def limiter(self) -> Limiter:
@@ -87,17 +97,61 @@ class Limits:
                 return Rates(rates, rates[-1])
         return Rates(rates, None)
 
+    @contextlib.asynccontextmanager
+    async def at_once(self, caller: Caller, what: What) -> AsyncIterator[None]:
+        """While the block runs, one more is in progress.
+
+        Raises:
+            RateLimited: there are as many as may be.
+        """
+        taken: list[Place] = []
+        try:
+            for by, name, tier in self._tiers_of(caller):
+                most = tier.concurrent_streams if what == "streams" else tier.concurrent_requests
+                if most is None:
+                    continue
+                place = Place(f"{what}:{name}", most, f"{self._here}{next(self._numbers):x}")
+                if not await self._limiter.enter(place):
+                    self._metrics.rate_limited(by)
+                    raise RateLimited(
+                        f"this {by} may have {most} {what} in progress at once", retry_after_s=_FULL_RETRY_S
+                    )
+                taken.append(place)
+            yield
+        finally:
+            for place in taken:
+                await self._limiter.leave(place)
+
+    def most_upload_bytes(self, caller: Caller) -> int | None:
+        """None: as many as the server takes."""
+        sizes = [tier.upload_bytes for _, _, tier in self._tiers_of(caller) if tier.upload_bytes is not None]
+        return min(sizes, default=None)
+
+    def check_upload(self, caller: Caller, size_bytes: int) -> None:
+        """
+        Raises:
+            UploadTooLarge: one so large is more than the caller may send.
+        """
+        most = self.most_upload_bytes(caller)
+        if most is not None and size_bytes > most:
+            raise UploadTooLarge(f"you may upload {most} bytes at most")
+
+    def _tiers_of(self, caller: Caller) -> list[tuple[By, str, Tier]]:
+        """The narrowest first."""
+        found: list[tuple[By, str, Tier]] = []
+        if caller.key_tier is not None and caller.key_id is not None:
+            found.append(("key", f"k:{caller.key_id}", self.tiers.of(caller.key_tier)))
+        if caller.tier is not None:
+            found.append(("tenant", f"t:{caller.tenant}", self.tiers.of(caller.tier)))
+        return found
+
     def _windows(self, caller: Caller, address: str | None) -> list[tuple[By, Window]]:
         windows: list[tuple[By, Window]] = []
         if self._per_address is not None and address is not None:
             windows.append(("address", Window(f"a:{_household(address)}", self._per_address, WINDOW_S)))
-        if caller.key_tier is not None and caller.key_id is not None:
-            most = self.tiers.of(caller.key_tier).requests_per_minute
-            if most is not None:
-                windows.append(("key", Window(f"k:{caller.key_id}", most, WINDOW_S)))
-        most = self.tiers.of(caller.tier).requests_per_minute
-        if most is not None:
-            windows.append(("tenant", Window(f"t:{caller.tenant}", most, WINDOW_S)))
+        for by, name, tier in self._tiers_of(caller):
+            if tier.requests_per_minute is not None:
+                windows.append((by, Window(name, tier.requests_per_minute, WINDOW_S)))
         return windows
 
     async def close(self) -> None:

@@ -23,12 +23,14 @@ from voiceforge.infra.modelstore.hub import Hub
 from voiceforge.services.engine_room import EngineRoom
 from voiceforge.services.job_intake import JobIntake
 from voiceforge.services.job_news import JobNews
+from voiceforge.services.job_room_left import RoomLeft
 from voiceforge.services.job_rules import RunRules
 from voiceforge.services.job_runner import JobRunner
 from voiceforge.services.job_sweep import JobSweep, Workplace
 from voiceforge.services.job_workers import JobWorkers
 from voiceforge.services.jobs import Jobs
 from voiceforge.services.models import Models
+from voiceforge.services.tiers import Tiers
 from voiceforge.services.transcriptions import Transcriptions
 from voiceforge.speech.engines.base import Capabilities
 from voiceforge.speech.formats.subtitles import SubtitleOptions
@@ -109,6 +111,7 @@ async def job_house(
     capabilities: Capabilities = SHORT_WINDOWS,
     news: Callable[[], JobNews] = JobNews,
     check_callback: Callable[[str], Awaitable[None]] | None = None,
+    tiers: Tiers | None = None,
 ) -> AsyncIterator[JobHouse]:
     """One that is open while the block runs; its workers do not run unless started. The database and the
     store are the test's."""
@@ -150,6 +153,7 @@ async def job_house(
         check_callback=check_callback,
         check_url=check_destination,
         retention=retention,
+        room_left=RoomLeft(tiers or Tiers()),
         clock=clock,
     )
     jobs = Jobs(database=database, blobs=blobs, queue=queue, intake=intake, news=told, clock=clock)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from voiceforge.api.app import create_app
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.errors import QuotaExceeded
 from voiceforge.infra.limiter.memory import MemoryLimiter
+from voiceforge.services.access import Caller, trusted
+from voiceforge.services.authentication import Authentication, Offer
 from voiceforge.services.container import Services
 from voiceforge.services.limits import Limits
-from voiceforge.services.tiers import Tiers
-from voiceforge.testing.scripted_services import ScriptedTranscriptions, fails
+from voiceforge.services.tiers import Tier, Tiers
+from voiceforge.services.transcriptions import TranscribeRequest
+from voiceforge.speech.transcript import TranscribeEvent
+from voiceforge.testing.live_server import live_server
+from voiceforge.testing.scripted_services import ScriptedTranscriptions, fails, says
 
 MOST = 3
 KEY = "right-key"
@@ -142,6 +150,77 @@ async def test_refusals_are_counted(client: httpx.AsyncClient, services: Service
     await client.get("/v1/models")
     assert services.metrics.total("rate_limited", by="address") == 1
     assert services.metrics.total("errors", code="rate_limited") == 1
+
+
+class Known(Authentication):
+    """Everybody is the same."""
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__()
+        self._caller = caller
+
+    async def caller(self, offer: Offer) -> Caller:
+        return self._caller
+
+
+SOMEBODY = replace(trusted("acme"), tier="small")
+
+
+@pytest.fixture
+def small(services: Services, temp_dir: Path) -> FastAPI:
+    tier = Tier(concurrent_requests=1, concurrent_streams=0, upload_bytes=1000)
+    limits = Limits(Tiers({"small": tier}), MemoryLimiter(), services.metrics)
+    known = replace(services, limits=limits, authentication=Known(SOMEBODY))
+    return create_app(known, HttpConfig(temp_dir, "1.2.3"))
+
+
+async def test_one_request_too_many_at_once_is_refused_and_the_place_is_free_afterwards(
+    small: FastAPI, scripted: ScriptedTranscriptions
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(request: TranscribeRequest) -> AsyncGenerator[TranscribeEvent, None]:
+        begun.set()
+        await go_on.wait()
+        async for event in says("done")(request):
+            yield event
+
+    scripted.script = waits
+    async with client_at(small, "192.0.2.1") as client:
+        first = asyncio.create_task(client.post("/v1/transcriptions", content=b"RIFF"))
+        await begun.wait()
+        refused = await client.post("/v1/transcriptions", content=b"RIFF")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
+        assert refused.headers["Retry-After"] == "1"
+        assert (await client.get("/v1/models")).status_code == 200, "looking takes no place"
+        go_on.set()
+        assert (await first).status_code == 200
+        assert (await client.post("/v1/transcriptions", content=b"RIFF")).status_code == 200
+
+
+async def test_what_is_larger_than_the_tier_allows_is_refused_told_or_not(
+    small: FastAPI, scripted: ScriptedTranscriptions
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 400
+
+    async with client_at(small, "192.0.2.1") as client:
+        told = await client.post("/v1/transcriptions", content=b"x" * 1001)
+        untold = await client.post("/v1/transcriptions", content=pieces())
+        in_pieces = await client.post(
+            "/v1/uploads", headers={"Upload-Length": "1001", "Tus-Resumable": "1.0.0"}
+        )
+        fits = await client.post("/v1/transcriptions", content=b"x" * 1000)
+    assert [answer.status_code for answer in (told, untold, in_pieces)] == [413, 413, 413]
+    assert fits.status_code == 200
+
+
+def test_a_stream_too_many_is_refused_before_its_handshake(small: FastAPI) -> None:
+    with live_server(small) as server, pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://{server.host}:{server.port}/v1/stream")
+    assert refused.value.response.status_code == 429
+    assert refused.value.response.headers["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize(

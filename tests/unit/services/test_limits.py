@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from voiceforge.errors import RateLimited
 from voiceforge.infra.limiter.memory import MemoryLimiter
 from voiceforge.main.limits import TierFile, tiers_of
 from voiceforge.main.settings_loading import load_settings
@@ -69,6 +70,25 @@ async def test_a_tier_that_is_not_known_is_the_strictest_and_told_once(limits: L
         assert await passes(limits, SOMEBODY)
         assert not await passes(limits, SOMEBODY)
     assert [line["tier"] for line in lines if line["event"] == "unknown tier"] == ["small"]
+
+
+async def test_no_more_is_in_progress_than_a_tier_has_places(limits: Limits, tiers: Tiers) -> None:
+    tiers.take(
+        {"small": Tier(concurrent_requests=2, concurrent_streams=1), "tiny": Tier(concurrent_requests=1)}
+    )
+    bounded = replace(SOMEBODY, key_tier="tiny")
+    async with limits.at_once(bounded, "requests"):
+        with pytest.raises(RateLimited, match="this key"):
+            async with limits.at_once(bounded, "requests"):
+                pass
+        async with limits.at_once(SOMEBODY, "requests"), limits.at_once(SOMEBODY, "streams"):
+            with pytest.raises(RateLimited, match="2 requests"):
+                async with limits.at_once(SOMEBODY, "requests"):
+                    pass
+            async with limits.at_once(OWNER, "requests"):
+                pass
+    async with limits.at_once(SOMEBODY, "requests"), limits.at_once(SOMEBODY, "requests"):
+        pass
 
 
 def write(file: Path, text: str) -> None:

@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceforge.api.http.asgi import STARTED
 from voiceforge.api.http.auth import CALLER, OPEN_PATHS
 from voiceforge.api.http.errors import ErrorReplies
+from voiceforge.errors import RateLimited, UploadTooLarge, VoiceForgeError
 from voiceforge.services.access import OWNER, Caller
 from voiceforge.services.ledger import Ledger
-from voiceforge.services.limits import WINDOW_S, Limits, Rates
+from voiceforge.services.limits import WINDOW_S, Limits, Rates, What
 
 QUOTA_FIELD = "X-Quota-Warning"
 """There is more of a month used than should be."""
+
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 OwnFields = Callable[[Rates], Mapping[str, str]]
 
@@ -60,23 +64,46 @@ class RateLimits:
         if self._ledger is not None and caller.tier is not None:
             await self._ledger.look(caller)
             fields |= self._warnings(self._ledger, caller)
-        if not fields:
-            await self._app(scope, receive, send)
-            return
         if rates is not None and rates.refused is not None:
-            reply = self._replies.reply(scope, rates.refusal(), headers=fields)
-            await reply(scope, receive, send)
-            return
+            await self._refuse(rates.refusal(), fields, scope, receive, send)
+        elif caller.tier is None and caller.key_tier is None:
+            await self._app(scope, receive, _with(fields, send))
+        else:
+            await self._within(caller, fields, scope, receive, send)
 
-        async def send_with_fields(message: Message) -> None:
-            if message["type"] in STARTED:
-                message.setdefault("headers", [])
-                headers = MutableHeaders(scope=message)
-                for name, value in fields.items():
-                    headers[name] = value
-            await send(message)
+    async def _within(
+        self, caller: Caller, fields: Mapping[str, str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """With what may be in progress at once, and no more of a body than may be sent."""
+        what: What | None = None
+        if scope["type"] == "websocket":
+            what = "streams"
+        elif scope["method"] in _WITH_BODY:
+            what = "requests"
+            try:
+                self._limits.check_upload(caller, _announced_bytes(Headers(scope=scope)))
+            except UploadTooLarge as error:
+                await self._refuse(error, fields, scope, receive, send)
+                return
+            receive = _bounded(receive, self._limits, caller)
+        async with AsyncExitStack() as stack:
+            if what is not None:
+                try:
+                    await stack.enter_async_context(self._limits.at_once(caller, what))
+                except RateLimited as error:
+                    await self._refuse(error, fields, scope, receive, send)
+                    return
+            await self._app(scope, receive, _with(fields, send))
 
-        await self._app(scope, receive, send_with_fields)
+    async def _refuse(
+        self,
+        error: VoiceForgeError,
+        fields: Mapping[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        await self._replies.reply(scope, error, headers=fields)(scope, receive, send)
 
     @staticmethod
     def _warnings(ledger: Ledger, caller: Caller) -> dict[str, str]:
@@ -96,6 +123,43 @@ class RateLimits:
         }
         own = self._own_fields.get(self._replies.surface_for(scope["path"]).name)
         return fields if own is None else fields | dict(own(rates))
+
+
+def _with(fields: Mapping[str, str], send: Send) -> Send:
+    if not fields:
+        return send
+
+    async def send_with_fields(message: Message) -> None:
+        if message["type"] in STARTED:
+            message.setdefault("headers", [])
+            headers = MutableHeaders(scope=message)
+            for name, value in fields.items():
+                headers[name] = value
+        await send(message)
+
+    return send_with_fields
+
+
+def _announced_bytes(headers: Headers) -> int:
+    """By this request, or by those that follow it (tus)."""
+    told = (headers.get("content-length", ""), headers.get("upload-length", ""))
+    return max((int(length) for length in told if length.isdecimal()), default=0)
+
+
+def _bounded(receive: Receive, limits: Limits, caller: Caller) -> Receive:
+    """For bodies that do not say how long they are."""
+    if limits.most_upload_bytes(caller) is None:
+        return receive
+    received_bytes = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received_bytes
+        message = await receive()
+        received_bytes += len(message.get("body", b""))
+        limits.check_upload(caller, received_bytes)
+        return message
+
+    return receive_bounded
 
 
 def _peer(scope: Scope) -> str | None:

@@ -1,4 +1,4 @@
-"""What a limiter promises: of any `seconds`, no more than `most` pass."""
+"""What a limiter promises: of any `seconds` no more than `most` pass; no more than `most` are in at once."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ class Spent:
     reset_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One of at most `most` places of `key`. holder: who is in it, like no other."""
+
+    key: str
+    most: int
+    holder: str
+
+
 class LimiterUnreachable(Exception):
     """Nothing was learnt; whether it was counted is not known."""
 
@@ -41,6 +50,22 @@ class Limiter(Protocol):
 
     async def forget(self, key: str) -> None:
         """As if nothing had been taken of it.
+
+        Raises:
+            LimiterUnreachable
+        """
+        ...
+
+    async def enter(self, place: Place) -> bool:
+        """Take a place until `leave`; False: there is none.
+
+        Raises:
+            LimiterUnreachable
+        """
+        ...
+
+    async def leave(self, place: Place) -> None:
+        """Harmless where it was not taken.
 
         Raises:
             LimiterUnreachable

@@ -1,5 +1,5 @@
-"""Windows of this process. The `limits` library has such a store too; it starts a task and a thread for
-every request, which costs more than all else that is done here."""
+"""Windows and places of this process. The `limits` library has such a store too; it starts a task and a
+thread for every request, which costs more than all else that is done here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from voiceforge.infra.limiter.base import Spent, Window
+from voiceforge.infra.limiter.base import Place, Spent, Window
 
 _STALE_AT_ONCE = 2
 """More than can be added at once, so that memory holds what was used within a window, and little else."""
@@ -29,6 +29,7 @@ class MemoryLimiter:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._used: OrderedDict[str, _Used] = OrderedDict()
+        self._in: dict[str, set[str]] = {}
 
     def __len__(self) -> int:
         """How many windows are remembered."""
@@ -74,5 +75,30 @@ class MemoryLimiter:
         """Likewise, for who is not waiting."""
         self._used.pop(key, None)
 
+    async def enter(self, place: Place) -> bool:
+        return self.enter_now(place)
+
+    def enter_now(self, place: Place) -> bool:
+        """Likewise, for who is not waiting."""
+        holders = self._in.setdefault(place.key, set())
+        if len(holders) >= place.most:
+            if not holders:
+                del self._in[place.key]
+            return False
+        holders.add(place.holder)
+        return True
+
+    async def leave(self, place: Place) -> None:
+        self.leave_now(place)
+
+    def leave_now(self, place: Place) -> None:
+        """Likewise."""
+        holders = self._in.get(place.key)
+        if holders is not None:
+            holders.discard(place.holder)
+            if not holders:
+                del self._in[place.key]
+
     async def close(self) -> None:
         self._used.clear()
+        self._in.clear()

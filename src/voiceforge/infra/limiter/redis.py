@@ -1,20 +1,41 @@
-"""Windows in a Redis server, which several processes and machines share; the scripts are those of `limits`.
+"""Windows and places in a Redis server, which several processes and machines share.
 
-Times are those of who asks: machines that share windows must agree on the time.
+The scripts of windows are those of `limits`; it has none for places. Times of windows are those of who asks:
+machines that share them must agree on the time. A place whose holder is not heard of for a while is free.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from limits.aio.storage import RedisStorage
-from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from voiceforge.infra.limiter.base import LimiterUnreachable, Spent, Window
+from voiceforge.infra.limiter.base import LimiterUnreachable, Place, Spent, Window
+
+# By the clock of Redis, in milliseconds. ARGV: how long a place is kept, most, holder.
+_ENTER = """
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then
+    return 0
+end
+redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
+_KEEP = """
+local now = redis.call('TIME')
+redis.call('ZADD', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+"""
 
 
 class RedisLimiter:
@@ -23,11 +44,16 @@ class RedisLimiter:
     Args:
         url: `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database where needed.
         prefix: before every key; servers with the same one share their windows.
-        timeout_s: for one window, connecting included. Nothing is tried twice.
+        timeout_s: for one window or place, connecting included. Nothing is tried twice.
+        kept_s: so long a place is taken for in use, unless `keep` tells that it is.
     """
 
-    def __init__(self, url: str, *, prefix: str, timeout_s: float, max_connections: int = 32) -> None:
+    def __init__(
+        self, url: str, *, prefix: str, timeout_s: float, kept_s: float = 60.0, max_connections: int = 32
+    ) -> None:
         self._timeout_s = timeout_s
+        self._prefix = prefix
+        self._kept_ms = int(kept_s * 1000)
         self._pool = BlockingConnectionPool.from_url(
             url,
             max_connections=max_connections,
@@ -43,22 +69,47 @@ class RedisLimiter:
             key_prefix=prefix,
             connection_pool=self._pool,  # type: ignore[arg-type]  # its hints forgot it
         )
+        self._redis = Redis(connection_pool=self._pool)
+        self._enter = self._redis.register_script(_ENTER)
+        self._keep = self._redis.register_script(_KEEP)
 
     async def spend(self, window: Window) -> Spent:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                passed = await self._windows.acquire_entry(window.key, window.most, window.seconds)
-                oldest, used = await self._windows.get_moving_window(window.key, window.most, window.seconds)
-        except (TimeoutError, OSError, RedisError) as error:
-            raise LimiterUnreachable(type(error).__name__) from error
+        async with self._asking():
+            passed = await self._windows.acquire_entry(window.key, window.most, window.seconds)
+            oldest, used = await self._windows.get_moving_window(window.key, window.most, window.seconds)
         if not used:
             return Spent(passed, window.most, float(window.seconds))
         return Spent(passed, max(0, window.most - used), max(0.0, oldest + window.seconds - time.time()))
 
     async def forget(self, key: str) -> None:
+        async with self._asking():
+            await self._windows.clear(key)
+
+    async def enter(self, place: Place) -> bool:
+        async with self._asking():
+            return bool(await self._enter([self._name(place)], [self._kept_ms, place.most, place.holder]))
+
+    async def keep(self, place: Place) -> None:
+        """It is still in use.
+
+        Raises:
+            LimiterUnreachable
+        """
+        async with self._asking():
+            await self._keep([self._name(place)], [self._kept_ms, place.holder])
+
+    async def leave(self, place: Place) -> None:
+        async with self._asking():
+            await self._redis.zrem(self._name(place), place.holder)
+
+    def _name(self, place: Place) -> str:
+        return f"{self._prefix}:in:{place.key}"
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._windows.clear(key)
+                yield
         except (TimeoutError, OSError, RedisError) as error:
             raise LimiterUnreachable(type(error).__name__) from error
 
