@@ -51,10 +51,11 @@ class LimitSettings(Section):
         "itself.",
     )
     timeout_s: float = Field(
-        default=0.1,
+        default=0.5,
         gt=0,
         le=10,
-        description="Longest time a request waits for Redis; then its process counts for itself.",
+        description="A Redis that says nothing for so long is out of reach: then each process counts for "
+        "itself.",
     )
     requests_per_minute_per_address: int | None = Field(
         default=None,

@@ -6,7 +6,6 @@ machines that share them must agree on the time. A place whose holder is not hea
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +17,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from voiceforge.infra.limiter.base import LimiterUnreachable, Place, Spent, Window
+from voiceforge.infra.limiter.silence import Silence
 
+_FIRST = 4
+"""So many times as long may the first answer take: until then connections are made."""
 # By the clock of Redis, in milliseconds. ARGV: how long a place is kept, most, holder.
 _ENTER = """
 local now = redis.call('TIME')
@@ -44,22 +46,24 @@ class RedisLimiter:
     Args:
         url: `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database where needed.
         prefix: before every key; servers with the same one share their windows.
-        timeout_s: for one window or place, connecting included. Nothing is tried twice.
+        timeout_s: a server that says nothing to anybody here for so long is out of reach. Nothing is tried
+            twice.
         kept_s: so long a place is taken for in use, unless `keep` tells that it is.
     """
 
     def __init__(
-        self, url: str, *, prefix: str, timeout_s: float, kept_s: float = 60.0, max_connections: int = 32
+        self, url: str, *, prefix: str, timeout_s: float, kept_s: float = 60.0, max_connections: int = 16
     ) -> None:
-        self._timeout_s = timeout_s
+        self._silence = Silence(timeout_s, _FIRST * timeout_s)
         self._prefix = prefix
         self._kept_ms = int(kept_s * 1000)
         self._pool = BlockingConnectionPool.from_url(
             url,
             max_connections=max_connections,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
+            # How long to wait is known here, and not to each connection.
+            timeout=None,
+            socket_timeout=None,
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
@@ -108,7 +112,7 @@ class RedisLimiter:
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with self._silence.listening():
                 yield
         except (TimeoutError, OSError, RedisError) as error:
             raise LimiterUnreachable(type(error).__name__) from error
