@@ -13,7 +13,7 @@ from voiceforge.services.container import Services
 def router(services: Services) -> APIRouter:
     routes = APIRouter(prefix="/v1/models", tags=["Models"])
 
-    @routes.post("/{model_id:path}/reload")
+    @routes.post("/{model_id:path}/reload", responses={404: {"description": "There is no such model here."}})
     def reload_model(model_id: str, request: Request) -> schemas.ReloadOut:
         """Load a model anew, from the files that are here now. With models in processes of their own the new
         one takes over when it is ready, and no request notices. For those who run the server."""

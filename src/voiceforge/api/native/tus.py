@@ -80,7 +80,7 @@ def router(services: Services) -> APIRouter:
         location = f"{request.scope.get('root_path', '')}{PATH}/{upload.id}"
         return Response(status_code=201, headers={"Location": location, **_state(upload)})
 
-    @routes.head(PATH + "/{upload_id}", response_class=Response)
+    @routes.head(PATH + "/{upload_id}", response_class=Response, **_documented())
     async def show(request: Request, upload_id: str) -> Response:
         """How much of an upload is here: `Upload-Offset`."""
         _check_version(request)
