@@ -45,8 +45,9 @@ SERVER = "server"
 """Whoever may see what was used, in the organisation that runs the server."""
 UNKNOWN = "0" * 32
 WAIT_S = 60
-SHARED = ("model", "tenant")
-"""Models are everybody's; the tenant that is asked for is the other organisation itself."""
+SHARED = ("model", "tenant", "elsewhere")
+"""Models are everybody's; the tenant that is asked for is the other organisation itself; the word that names
+the one that runs the server is a common one."""
 SENTENCE = "a sentence nobody would guess"
 
 
@@ -81,6 +82,10 @@ DOORS: Mapping[str, Door] = {
     "GET /metrics": Door(SERVER),
     "DELETE /cache": Door("cache:clear"),
     "GET /v1/usage": Door("usage:read"),
+    "GET /v1/audit": Door("audit:read"),
+    "GET /v1/audit/export": Door("audit:read"),
+    "POST /v1/privacy/users/{user_id}/erase": Door("data:manage", 404, ids=("user",)),
+    "POST /v1/privacy/tenants/{tenant_id}/erase": Door("data:manage", 404, ids=("elsewhere",)),
     # Recordings
     "POST /v1/transcriptions": Door("transcribe", files=True),
     "POST /transcribe": Door("transcribe", files=True),
@@ -175,6 +180,7 @@ NEVER = {
     "key": f"key_{UNKNOWN}",
     "user": f"us_{UNKNOWN}",
     "tenant": f"tn_{UNKNOWN}",
+    "elsewhere": f"tn_{UNKNOWN}",
     "invitation": "nobody@example.org",
     "model": "no-such-model",
 }
@@ -253,6 +259,7 @@ def house(
             "user": made("/v1/users", email="robot@example.org", role="service")["id"],
             "invitation": "ann@example.org",
             "tenant": tenant,
+            "elsewhere": "default",
             "model": "moonshine-tiny-en",
         }
     foreign = voiceforge("keys", "create", "theirs", "--role", "owner", "--tenant", tenant).stdout.strip()

@@ -415,7 +415,11 @@ async def test_who_may_erase_whom(ground: Ground) -> None:
         await ground.data.erase_tenant(owner_of("acme"), "other")
     with pytest.raises(Conflict):
         await ground.data.erase_person(owner_of("acme"), "us_boss_acme")
-    assert await ground.data.erase_person(owner_of("acme"), "us_boss_other") == ErasedData()
+    for nobody_of_theirs in ("us_boss_other", "us_nobody"):
+        with pytest.raises(NotFound):
+            await ground.data.erase_person(owner_of("acme"), nobody_of_theirs)
+    with pytest.raises(NotFound):
+        await ground.data.erase_tenant(trusted(), "nobodys")
     async with ground.house.database.reading() as connection:
         assert len((await connection.execute(select(access.users))).all()) == 2
     await ground.data.erase_tenant(trusted(), "other")

@@ -113,6 +113,12 @@ async def record_for_nobody(
     )
 
 
+async def was_noted(connection: AsyncConnection, tenant: str, action: str, target: str) -> bool:
+    """Whether the log has such an entry."""
+    wanted = AuditFilter(actions=(action,), target=target)
+    return bool(await rows.newest(connection, tenant, wanted, before=None, limit=1))
+
+
 def reads_anothers(caller: Caller, author: str | None) -> bool:
     """Whether somebody who leads the tenant is about to see what another person had transcribed."""
     leads = caller.role in (Role.OWNER, Role.ADMIN) and _who(caller) != _SERVER

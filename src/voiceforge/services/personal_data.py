@@ -15,7 +15,7 @@ from voiceforge.errors import Conflict, NotFound
 from voiceforge.infra.db import personal, tenants, users
 from voiceforge.infra.db.database import Database
 from voiceforge.services.access import DEFAULT_TENANT, Caller, Role, Scope, trusted
-from voiceforge.services.audit import record
+from voiceforge.services.audit import record, was_noted
 from voiceforge.services.jobs import Jobs
 from voiceforge.services.result_cache import ResultCache
 from voiceforge.services.retention import RetentionSweep
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["ErasedData", "PersonalData"]
 
 _AT_ONCE = 50
+_PERSON, _TENANT = "person.erased", "tenant.erased"
 
 _log = Logger(__name__)
 
@@ -79,6 +80,7 @@ class PersonalData:
 
         Raises:
             PermissionDenied
+            NotFound: there is nothing of such a person, and nobody has erased it.
             Conflict: nobody would own the tenant any more.
             Unavailable, StorageFull: some of it may be gone; ask again.
         """
@@ -98,7 +100,9 @@ class PersonalData:
                 await personal.forget_tokens(connection, tenant, user.email)
                 await users.remove(connection, user_id)
             erased = ErasedData(jobs, batches, uploads, streams, person=user is not None)
-            await record(connection, caller, "person.erased", user_id, at=self._clock(), **_told(erased))
+            if erased == ErasedData() and not await was_noted(connection, tenant, _PERSON, user_id):
+                raise NotFound("there is no such user")
+            await record(connection, caller, _PERSON, user_id, at=self._clock(), **_told(erased))
         await self._clear(tenant)
         return erased
 
@@ -108,7 +112,8 @@ class PersonalData:
 
         Raises:
             PermissionDenied
-            NotFound: it is not the caller's, who does not run the server.
+            NotFound: it is not the caller's, who does not run the server; or there is nothing of it, and
+                nobody has erased it.
             Unavailable, StorageFull: some of it may be gone; ask again.
         """
         own = caller.needs(Scope.DATA)
@@ -128,9 +133,11 @@ class PersonalData:
             if whole:
                 await personal.forget_tenant(connection, tenant)
             erased = ErasedData(jobs, 0, uploads, streams, rows, person=known)
+            if erased == ErasedData() and not await was_noted(connection, tenant, _TENANT, tenant):
+                raise NotFound("there is no such tenant")
             for log in sorted({own, tenant}):
                 await record(
-                    connection, caller, "tenant.erased", tenant, tenant=log, at=self._clock(), **_told(erased)
+                    connection, caller, _TENANT, tenant, tenant=log, at=self._clock(), **_told(erased)
                 )
         await self._clear(tenant)
         return erased
