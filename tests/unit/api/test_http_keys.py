@@ -1,13 +1,17 @@
+import json
 from collections.abc import Callable
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 
-from voiceforge.api.http.auth import Authenticate
+from voiceforge.api.http.auth import Authenticate, SurfaceKeys
 from voiceforge.api.http.config import HttpConfig
 from voiceforge.api.http.errors import ErrorReplies
 from voiceforge.api.native.errors import NativeErrors
+from voiceforge.api.native.stream import keys_in_subprotocols
 from voiceforge.services.authentication import Authentication
 
 GUARDED = ["/", "/stats", "/metrics", "/docs", "/openapi.json", "/v1/models", "/nowhere"]
@@ -97,6 +101,47 @@ async def test_sockets_are_refused_before_the_handshake(key, refused):
 
 async def _accepting(scope, receive, send):
     await send({"type": "websocket.accept"})
+
+
+WORDS = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from(
+        [b"Bearer ", b"token vf_", b"ek_a.b", b"vft_" + b"x" * 20_000, b"Bearer eyJ.e30.", b"right-key"]
+    ),
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"authorization", b"api-key", b"x-api-key"]), WORDS), max_size=3),
+    st.binary(max_size=40).map(lambda noise: b"token=" + noise),
+    st.lists(st.text(max_size=20) | st.sampled_from(["token", "bearer", "voiceforge.key.vf_1"]), max_size=4),
+)
+async def test_whatever_is_offered_is_let_in_or_answered_with_why(offered, query, subprotocols):
+    answers = []
+
+    async def send(message):
+        answers.append(message)
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    scope = {
+        "type": "websocket",
+        "path": "/v1/stream",
+        "headers": offered,
+        "query_string": query,
+        "subprotocols": subprotocols,
+        "client": ("192.0.2.1", 5),
+    }
+    surface = SurfaceKeys(lambda path: True, keys_in_subprotocols, realtime=True)
+    authentication = Authentication("right-key", failures_per_minute=0)
+    app = Authenticate(_accepting, authentication, ErrorReplies((NativeErrors(),)), (surface,))
+    await app(scope, receive, send)
+    if answers[0]["type"] == "websocket.accept":
+        assert any(b"right-key" in value for _, value in offered)
+    else:
+        assert answers[0]["status"] == 401
+        assert json.loads(answers[1]["body"])["error"]["kind"] == "unauthenticated"
 
 
 async def test_without_a_key_set_everyone_comes_in(client):
