@@ -84,6 +84,8 @@ DOORS: Mapping[str, Door] = {
     "GET /v1/usage": Door("usage:read"),
     "GET /v1/audit": Door("audit:read"),
     "GET /v1/audit/export": Door("audit:read"),
+    "GET /v1/privacy/users/{user_id}/export": Door("data:manage", 404, ids=("user",)),
+    "GET /v1/privacy/tenants/{tenant_id}/export": Door("data:manage", 404, ids=("elsewhere",)),
     "POST /v1/privacy/users/{user_id}/erase": Door("data:manage", 404, ids=("user",)),
     "POST /v1/privacy/tenants/{tenant_id}/erase": Door("data:manage", 404, ids=("elsewhere",)),
     # Recordings

@@ -59,6 +59,7 @@ def _furnish(services: Services, house: JobHouse) -> Services:
         audit=Audit(house.database),
         personal_data=PersonalData(
             database=house.database,
+            blobs=house.blobs,
             jobs=house.jobs,
             uploads=services.uploads,
             retention=RetentionSweep(database=house.database, blobs=house.blobs, jobs=house.jobs),

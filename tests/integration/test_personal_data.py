@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,7 @@ class Ground:
         )
         self.data = PersonalData(
             database=house.database,
+            blobs=blobs,
             jobs=house.jobs,
             uploads=self.uploads,
             retention=RetentionSweep(
@@ -403,6 +407,56 @@ async def test_a_tenant_is_erased_and_the_others_are_whole(ground: Ground) -> No
     (entry,) = await ground.audit.list(trusted("acme"), limit=1)
     assert (entry.action, entry.target) == ("tenant.erased", "acme")
     assert (await ground.data.erase_tenant(trusted("acme"), "acme")) == ErasedData()
+
+
+async def exported(pieces: AsyncIterator[bytes]) -> dict[str, bytes]:
+    whole = b"".join([piece async for piece in pieces])
+    with tarfile.open(fileobj=BytesIO(whole), mode="r:") as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+
+
+async def test_what_a_person_is_given_is_theirs_whole_and_without_secrets(ground: Ground) -> None:
+    await ground.add_tenant("acme", SHARED)
+    theirs = await ground.plant("acme", "alice", ALPHA)
+    await ground.plant("acme", "bob", BRAVO)
+    files = await exported(await ground.data.export_person(owner_of("acme"), theirs.user_id, audio=True))
+    told = b"".join(files.values())
+    assert BRAVO.encode() not in told
+    assert f"So said {ALPHA}." in json.loads(files[f"transcripts/{theirs.job_id}.json"])["text"]
+    assert {name.partition("/")[0] for name in files} == {
+        "users",
+        "identities",
+        "sessions",
+        "api_keys",
+        "batches",
+        "transcriptions",
+        "transcripts",
+        "audio",
+        "events",
+        "deliveries",
+        "uploads",
+        "usage",
+        "usage_days",
+    }
+    (audio,) = (content for name, content in files.items() if name.startswith("audio/"))
+    assert audio == BECKETT.read_bytes() + ALPHA.encode()
+    for secret in (b'"hash"', b'"refresh_hash"', b'"password_hash"', b'"secrets"'):
+        assert secret not in told
+    without = await exported(await ground.data.export_person(owner_of("acme"), theirs.user_id))
+    assert not any(name.startswith("audio/") for name in without)
+
+    whole = await exported(await ground.data.export_tenant(owner_of("acme"), "acme"))
+    everything = b"".join(whole.values())
+    assert all(mark.encode() in everything for mark in (ALPHA, BRAVO, SHARED))
+    assert b"whsec_" not in everything
+    assert [entry.action for entry in await ground.audit.list(owner_of("acme"), limit=2)] == [
+        "tenant.exported",
+        "person.exported",
+    ]
+    with pytest.raises(NotFound):
+        await ground.data.export_person(owner_of("acme"), "us_nobody")
+    with pytest.raises(NotFound):
+        await ground.data.export_tenant(owner_of("acme"), "default")
 
 
 async def test_who_may_erase_whom(ground: Ground) -> None:

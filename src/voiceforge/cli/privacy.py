@@ -1,8 +1,9 @@
-"""`voiceforge privacy`: everything of a person, or of a tenant, erased."""
+"""`voiceforge privacy`: everything of a person, or of a tenant, exported or erased."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Examples:
+  voiceforge privacy export ann.tar --user us_019f… --audio
   voiceforge privacy erase --user us_019f… --yes
   voiceforge privacy erase --tenant tn_019f… --yes
 
@@ -28,7 +30,43 @@ running server has in its memory goes with its cache; `POST /v1/privacy/…` cle
 
 @click.group(epilog=_EPILOG)
 def command() -> None:
-    """Erase everything of a person or a tenant."""
+    """Export or erase everything of a person or a tenant."""
+
+
+@command.command()
+@click.argument("target", type=click.Path(path_type=Path, exists=False), metavar="FILE.tar")
+@click.option("--user", metavar="ID", help="This person, of the tenant.")
+@click.option("--tenant", metavar="ID", help="Whose person; without --user, the whole tenant.")
+@click.option("--audio", is_flag=True, help="With the recordings.")
+@reads_settings
+@click.pass_context
+def export(
+    ctx: click.Context, target: Path, user: str | None, tenant: str | None, audio: bool, config: Path | None
+) -> None:
+    """Write rows, transcripts and, where wished, audio into a tar file, which must not be there yet."""
+    from voiceforge.cli import event_loop
+    from voiceforge.services.access import DEFAULT_TENANT, trusted
+
+    if user is None and tenant is None:
+        raise click.UsageError("name a --user or a --tenant")
+    whose = tenant or DEFAULT_TENANT
+
+    async def act() -> None:
+        async with ctx.ensure_object(Ports).personal_data(Choices(config)) as data:
+            tar = await (
+                data.export_person(trusted(whose), user, audio=audio)
+                if user is not None
+                else data.export_tenant(trusted(), whose, audio=audio)
+            )
+            try:
+                file = os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+            except OSError as error:
+                raise click.ClickException(f"{target}: {error.strerror}") from None
+            with file:
+                async for piece in tar:
+                    file.write(piece)
+
+    event_loop.run(act())
 
 
 @command.command()

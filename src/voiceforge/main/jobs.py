@@ -350,6 +350,7 @@ def build_jobs(settings: Settings, services: Services, *, told_by_broker: bool =
         audit=audit,
         personal_data=PersonalData(
             database=database,
+            blobs=blobs,
             jobs=jobs,
             uploads=uploads,
             retention=retention,

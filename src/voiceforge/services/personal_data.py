@@ -1,4 +1,4 @@
-"""Everything of one person, or of a whole tenant, wherever it lies: erased.
+"""Everything of one person, or of a whole tenant, wherever it lies: given to them, or erased.
 
 Each step may be repeated: what broke off goes on with another call, and a call where nothing is left does
 nothing. The audit log keeps that it was done, with ids that then mean nobody.
@@ -7,16 +7,18 @@ nothing. The audit log keeps that it was done, with ids that then mean nobody.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from voiceforge.errors import Conflict, NotFound
+from voiceforge.infra.blobs.base import Blobs
 from voiceforge.infra.db import personal, tenants, users
 from voiceforge.infra.db.database import Database
 from voiceforge.services.access import DEFAULT_TENANT, Caller, Role, Scope, trusted
 from voiceforge.services.audit import record, was_noted
 from voiceforge.services.jobs import Jobs
+from voiceforge.services.personal_export import tar_of
 from voiceforge.services.result_cache import ResultCache
 from voiceforge.services.retention import RetentionSweep
 from voiceforge.services.uploads import Uploads
@@ -59,6 +61,7 @@ class PersonalData:
         self,
         *,
         database: Database,
+        blobs: Blobs,
         jobs: Jobs,
         uploads: Uploads,
         retention: RetentionSweep,
@@ -67,12 +70,49 @@ class PersonalData:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
+        self._blobs = blobs
         self._jobs = jobs
         self._uploads = uploads
         self._retention = retention
         self._results = results
         self._keeper = keeper
         self._clock = clock
+
+    async def export_person(
+        self, caller: Caller, user_id: str, *, audio: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """A tar file with all of them that the tenant has, as it is read.
+
+        Raises:
+            PermissionDenied, NotFound, Unavailable
+        """
+        tenant = caller.needs(Scope.DATA)
+        async with self._database.transaction() as connection:
+            known = await users.get(connection, tenant, user_id) is not None
+            if not known and not await personal.some_jobs(connection, tenant, user_id, 1):
+                raise NotFound("there is no such user")
+            await record(connection, caller, "person.exported", user_id, at=self._clock(), audio=audio)
+        return tar_of(self._database, self._blobs, tenant, user_id, audio=audio)
+
+    async def export_tenant(
+        self, caller: Caller, tenant: str, *, audio: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """Likewise, of everybody and everything of a tenant.
+
+        Raises:
+            PermissionDenied, NotFound, Unavailable
+        """
+        own = caller.needs(Scope.DATA)
+        if tenant != own and Scope.TENANTS not in caller.scopes:
+            raise NotFound("there is no such tenant")
+        async with self._database.transaction() as connection:
+            if await tenants.get(connection, tenant) is None:
+                raise NotFound("there is no such tenant")
+            for log in sorted({own, tenant}):
+                await record(
+                    connection, caller, "tenant.exported", tenant, tenant=log, at=self._clock(), audio=audio
+                )
+        return tar_of(self._database, self._blobs, tenant, None, audio=audio)
 
     async def erase_person(self, caller: Caller, user_id: str) -> ErasedData:
         """What they had transcribed, their uploads, their account and their keys. What they used stays in the

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Table, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from voiceforge.infra.db import tables_access as access
 from voiceforge.infra.db.records import Job
-from voiceforge.infra.db.tables import batches, metadata, recordings, transcriptions, uploads
+from voiceforge.infra.db.tables import batches, events, metadata, recordings, transcriptions, uploads
 from voiceforge.infra.db.transcriptions import jobs_of
 
 STAYING = frozenset({"audit", "audit_chains", "signing_keys", "tenants"})
 """The log keeps ids; keys that sign are the server's; tenants have a place of their own."""
 PEOPLE = frozenset({"users", "identities", "sessions", "api_keys", "one_time_tokens"})
+_UNTOLD = frozenset({"chunks", "results", "signing_keys", "audit", "audit_chains"})
+"""Texts are told as transcripts are, and the log has an export of its own."""
+_SECRETS = frozenset({"password_hash", "refresh_hash", "hash", "secrets", "lease_token", "writer"})
 _SUMS = ("requests", "cached", "audio_s", "latency_s")
 
 
@@ -80,6 +83,49 @@ async def unname_usage(connection: AsyncConnection, tenant: str, user_id: str, k
             statement.on_conflict_do_update(index_elements=list(days.primary_key), set_=added),
             [dict(row) | {"user_id": "", "key_id": ""} for row in found],
         )
+
+
+def exported_tables(user_id: str | None) -> list[str]:
+    """Those of which rows can be told: of a person, where one is asked for."""
+    return [
+        table.name
+        for table in metadata.sorted_tables
+        if table.name not in _UNTOLD and _of(table, "", user_id) is not None
+    ]
+
+
+async def some_rows(
+    connection: AsyncConnection, name: str, tenant: str, user_id: str | None, *, skip: int, limit: int
+) -> list[dict[str, Any]]:
+    """By the names of their columns, in order; without secrets."""
+    table = metadata.tables[name]
+    condition = _of(table, tenant, user_id)
+    assert condition is not None
+    columns = [column for column in table.c if column.name not in _SECRETS]
+    query = select(*columns).where(condition).order_by(*table.primary_key).offset(skip).limit(limit)
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _of(table: Table, tenant: str, user_id: str | None) -> ColumnElement[bool] | None:
+    """Which rows are a tenant's, or one person's in it; None: none can be."""
+    if "tenant" not in table.c:
+        return None
+    own = table.c.tenant == tenant
+    if user_id is None:
+        return own
+    if table.name == "users":
+        return own & (table.c.id == user_id)
+    if "user_id" in table.c:
+        return own & (table.c.user_id == user_id)
+    theirs = select(transcriptions.c.id).where(
+        transcriptions.c.tenant == tenant, transcriptions.c.user_id == user_id
+    )
+    if table.name == "events":
+        return own & table.c.transcription_id.in_(theirs)
+    if table.name == "deliveries":
+        told = select(events.c.id).where(events.c.transcription_id.in_(theirs))
+        return own & table.c.event_id.in_(told)
+    return None
 
 
 async def forget_tokens(connection: AsyncConnection, tenant: str, email: str) -> None:
