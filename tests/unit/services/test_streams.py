@@ -19,6 +19,7 @@ from voiceforge.errors import (
     ModelNotInstalled,
     NotFound,
     Overloaded,
+    QuotaExceeded,
     ShuttingDown,
     UnreadableAudio,
     UnsupportedOption,
@@ -47,6 +48,7 @@ from voiceforge.speech.transcript.stream_events import (
 from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.telemetry.metrics import Metrics
 from voiceforge.testing.fake_engine import FakeEngine, Script, says, says_by_length
+from voiceforge.testing.kept_accounts import KeptAccounts
 from voiceforge.testing.recordings import encode
 
 MODEL = "moonshine-tiny-en"
@@ -607,3 +609,37 @@ async def test_nobody_waits_for_ever_for_a_client_that_does_not_come_back(build:
     with pytest.raises(NotFound):
         house.streams.resume(OWNER, stream.id, stream.token, after=0)
     assert house.engines.open_tickets() == 0
+
+
+async def test_a_stream_is_booked_once_when_it_ends_however_it_ends(build: Build) -> None:
+    house, accounts = build(), KeptAccounts()
+    house.streams.keep_accounts(accounts)
+    caller = replace(OWNER, key_id="key-1")
+    whole = await house.open(door="deepgram", caller=caller)
+    await whole.push(SPOKEN)
+    await whole.close()
+    async with asyncio.timeout(LONGEST_WAIT_S):
+        assert isinstance([event async for event in whole.events()][-1], Closed)
+    (heard,) = accounts.heard
+    assert (heard.door, heard.work_class, heard.model, heard.caller.key_id) == (
+        "deepgram",
+        "live",
+        whole.model.id,
+        "key-1",
+    )
+    assert heard.audio_s == pytest.approx(len(SPOKEN) / BYTES_PER_S, abs=0.05)
+
+    untold = await house.open()
+    await untold.push(SPOKEN)
+    await untold.close()
+    async with asyncio.timeout(LONGEST_WAIT_S):
+        assert [event async for event in untold.events()]
+    assert len(accounts.heard) == 1, "of the server's own"
+
+
+async def test_who_has_nothing_left_gets_no_stream(build: Build) -> None:
+    house = build()
+    house.streams.keep_accounts(KeptAccounts(used_up=True))
+    with pytest.raises(QuotaExceeded):
+        await house.open(door="native")
+    assert house.streams.open_count == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from voiceforge.errors import EngineFailed, UnreadableAudio
+from voiceforge.errors import EngineFailed, QuotaExceeded, UnreadableAudio
 from voiceforge.infra.cache.memory import MemoryCache
 from voiceforge.infra.enginehost.in_process import InProcessHosts
 from voiceforge.infra.modelstore.disk import DiskModelStore
@@ -34,6 +34,7 @@ from voiceforge.speech.transcript import Finished, ModelRef, SegmentReady, Trans
 from voiceforge.speech.vad.silero import SileroModel
 from voiceforge.telemetry.metrics import Metrics
 from voiceforge.testing.fake_engine import FakeEngine, says_by_length
+from voiceforge.testing.kept_accounts import KeptAccounts
 
 MODEL = "moonshine-tiny-en"
 PATIENCE_S = 20
@@ -355,3 +356,61 @@ async def test_leaving_the_loop_over_shared_events_stops_nothing_of_the_others(b
             if isinstance(event, SegmentReady):
                 break
     assert isinstance((await staying)[-1], Finished)
+
+
+# -- accounts
+
+
+async def test_whatever_is_told_is_booked_once_for_whom_it_was_told(build: Build) -> None:
+    house, accounts = build(), KeptAccounts()
+    house.service.keep_accounts(accounts)
+    somebody, other = (replace(trusted(), key_id=f"key-{n}") for n in range(2))
+    house.gate.open.clear()
+    sharing = [
+        asyncio.create_task(house.service.transcribe(request(caller=caller, door="openai")))
+        for caller in (somebody, other)
+    ]
+    await set_soon(house.gate.decoding)
+    house.gate.open.set()
+    done = await asyncio.gather(*sharing)
+    assert [(heard.caller.key_id, heard.door, heard.cached) for heard in accounts.heard] == [
+        ("key-0", "openai", False),
+        ("key-1", "openai", False),
+    ]
+    assert {(heard.model, heard.work_class, heard.audio_s) for heard in accounts.heard} == {
+        (MODEL, "interactive", done[0].duration)
+    }
+    assert all(heard.latency_s > 0 for heard in accounts.heard)
+
+    accounts.heard.clear()
+    await house.service.transcribe(request(door="native"))
+    made = await house.service.recall(request(door="deepgram"), "shape", lambda transcript: transcript.text)
+    again = await house.service.recall(request(door="deepgram"), "shape", lambda transcript: transcript.text)
+    assert made == again == done[0].text
+    assert [(heard.door, heard.cached, heard.audio_s) for heard in accounts.heard] == [
+        ("native", True, done[0].duration),
+        ("deepgram", True, done[0].duration),
+        ("deepgram", True, done[0].duration),
+    ]
+
+
+async def test_what_failed_or_is_nobody_s_wish_is_not_booked(build: Build) -> None:
+    house, accounts = build(), KeptAccounts()
+    house.service.keep_accounts(accounts)
+    await house.service.transcribe(request())
+    house.gate.broken = True
+    with pytest.raises(EngineFailed):
+        await house.service.transcribe(request(door="native", cache=CacheUse.FRESH))
+    assert accounts.heard == []
+
+
+async def test_who_has_nothing_left_is_refused_before_anything_is_done(build: Build) -> None:
+    house, accounts = build(), KeptAccounts(used_up=True)
+    house.service.keep_accounts(accounts)
+    with pytest.raises(QuotaExceeded):
+        house.service.check(trusted(), None, PLAIN)
+    with pytest.raises(QuotaExceeded):
+        await house.service.transcribe(request())
+    with pytest.raises(QuotaExceeded):
+        await house.service.recall(request(), "shape", str)
+    assert not house.engine.calls
