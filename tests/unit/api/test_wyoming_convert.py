@@ -9,6 +9,7 @@ from wyoming.info import Info
 
 from voiceforge.api.wyoming_server.convert import AudioShape, Samples, Wish, info
 from voiceforge.errors import InvalidRequest, UnsupportedOption, VoiceForgeError
+from voiceforge.services.access import OWNER
 from voiceforge.speech.options import RawFormat
 from voiceforge.testing.scripted_services import FAKE_INFO
 
@@ -74,7 +75,7 @@ def test_what_is_asked_for():
             "transcript_terms": ["lamp", "Ada"],
         }
     )
-    request = wish.request(AudioShape.of(HOME_ASSISTANT))
+    request = wish.request(AudioShape.of(HOME_ASSISTANT), OWNER)
     assert request.model == "whisper-1"
     assert request.options.language == "en"
     assert request.options.keyterms == ("Ada", "Łukasz", "lamp")
@@ -83,7 +84,7 @@ def test_what_is_asked_for():
 
 def test_nothing_needs_to_be_asked_for():
     request = Wish.of({"language": "auto", "name": "", "vad_sensitivity": "odd"}).request(
-        AudioShape(16_000, 2, 1)
+        AudioShape(16_000, 2, 1), OWNER
     )
     assert (request.model, request.options.language) == (None, None)
 
@@ -99,7 +100,7 @@ def test_nothing_needs_to_be_asked_for():
 )
 def test_any_wish_is_understood_or_refused(data):
     try:
-        Wish.of(data).request(AudioShape(16_000, 2, 1))
+        Wish.of(data).request(AudioShape(16_000, 2, 1), OWNER)
     except VoiceForgeError:
         return
 
