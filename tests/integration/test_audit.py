@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from voiceforge.errors import PermissionDenied
 from voiceforge.infra.db.database import Database
+from voiceforge.main.audit import note_start
+from voiceforge.main.settings import Settings
+from voiceforge.main.settings_auth import AuthSettings
 from voiceforge.services.access import Caller, Role, scopes_of, trusted
 from voiceforge.services.audit import Audit, AuditFilter, record, record_for_nobody
+from voiceforge.services.refused_tries import RefusedTries
 
 ADMIN = Caller(
     "acme",
@@ -252,3 +258,38 @@ async def test_heads_are_told_where_they_changed(database: Database) -> None:
     assert await audit.tell_heads() == 0
     await write(database, 1)
     assert await audit.tell_heads() == 1
+
+
+async def test_refused_tries_are_bounded_in_entries_and_lose_no_count(database: Database) -> None:
+    refused = RefusedTries(database)
+    assert await refused.tell() == 0
+    for number in range(3000):
+        refused.add(f"2001:db8::{number:x}", "invalid_api_key")
+    for _ in range(5):
+        refused.add("192.0.2.1", "expired_credential")
+        refused.add("2001:db8::7", "invalid_api_key")
+    assert await refused.tell() == 21
+    told = await Audit(database).list(trusted(), limit=100)
+    assert (told[-1].address, told[-1].details) == ("2001:db8::7", {"code": "invalid_api_key", "count": 6})
+    assert told[0].details["code"] == "several"
+    assert sum(entry.details["count"] for entry in told) == 3010
+    assert await refused.tell() == 0
+
+
+async def test_what_every_process_sees_is_noted_once(database: Database, database_url: str) -> None:
+    now = 1_763_700_000.0
+    audits = [Audit(database, clock=lambda: now) for _ in range(2)]
+    settings = Settings(api_key=SecretStr("a-key-of-mine"), data_dir=Path("/nowhere"))
+    started = settings.model_copy(update={"auth": AuthSettings(secret=SecretStr("s" * 32))})
+    await asyncio.gather(*(note_start(started, audit) for audit in audits for _ in range(2)))
+    (entry,) = await audits[0].list(trusted())
+    assert (entry.action, entry.actor_kind) == ("server.started", "server")
+    assert entry.details["settings"] == ["api_key", "auth.secret", "data_dir"]
+    assert "a-key-of-mine" not in str(entry)
+    other = started.model_copy(update={"api_key": SecretStr("another-key")})
+    await note_start(other, audits[0])
+    now += 61.0
+    await note_start(other, audits[0])
+    newest, before, first = await audits[0].list(trusted())
+    assert newest.details == before.details
+    assert before.details["hash"] != first.details["hash"]

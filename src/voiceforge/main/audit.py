@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import SecretStr
@@ -39,13 +40,12 @@ async def note_start(settings: Settings, audit: Audit) -> None:
     """
     key = server_secret(settings).derived("audit of settings")
     values = {".".join(path): _value(settings, path) for path, _ in setting_fields()}
-    defaults = {
-        ".".join(path): field.get_default(call_default_factory=True) for path, field in setting_fields()
-    }
+    usual = Settings()
+    defaults = {".".join(path): _value(usual, path) for path, _ in setting_fields()}
     await audit.note_once(
         "server.started",
         within_s=_SAME_START_S,
-        settings=sorted(name for name, value in values.items() if value != _plain(defaults[name])),
+        settings=sorted(name for name, value in values.items() if value != defaults[name]),
         hash=hmac.digest(key, to_json(values), hashlib.sha256).hex(),
     )
 
@@ -86,7 +86,7 @@ def _plain(value: Any) -> Any:
         return value.get_secret_value()
     if hasattr(value, "model_dump"):
         return {name: _plain(one) for name, one in value.model_dump().items()}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(one) for one in value]
