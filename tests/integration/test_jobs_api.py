@@ -329,7 +329,8 @@ def test_cancelled_then_tried_again_then_over(client, submit, engine):
     assert error_of(client.post(f"{PATH}/{job_id}/cancel"), 409).code == "conflict"
     again = client.post(f"{PATH}/{job_id}/retry")
     assert again.status_code == 202
-    assert again.json()["status"] in ("queued", "running", "completed")  # a worker may be quicker than the reply
+    # A worker may be quicker than the reply.
+    assert again.json()["status"] in ("queued", "running", "completed")
     assert ended(client, job_id)["status"] == "completed"
     assert error_of(client.post(f"{PATH}/{job_id}/cancel"), 409).code == "conflict"
 
