@@ -86,10 +86,13 @@ requirements: $(STAMPS)/dev ## Compile requirements/*.txt anew, within what pypr
 	@$(COMPILE) -o $(STAMPS)/python312.txt requirements/python312.in
 	@awk '/^[a-z]/ {keep = /^pocketsphinx==/; sub(/==[^ ]+/, "& ; python_version == \"3.12\"")} keep' \
 		$(STAMPS)/python312.txt > $(STAMPS)/python312.marked
+	@$(COMPILE) -o $(STAMPS)/python311.txt requirements/python311.in
+	@awk '/^[a-z]/ {keep = 1; sub(/==[^ ]+/, "& ; python_full_version < \"3.11.3\"")} keep' \
+		$(STAMPS)/python311.txt > $(STAMPS)/python311.marked
 	@$(COMPILE) -o requirements/base.txt pyproject.toml
 	@cat $(STAMPS)/python312.marked >> requirements/base.txt
 	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) -o requirements/test.txt pyproject.toml requirements/test.in
-	@cat $(STAMPS)/python312.marked >> requirements/test.txt
+	@cat $(STAMPS)/python311.marked $(STAMPS)/python312.marked >> requirements/test.txt
 	@$(COMPILE) -o requirements/dev.txt requirements/dev.in
 	@for client in $(notdir $(OLD_CLIENTS)); do \
 		$(COMPILE) -o $(STAMPS)/$$client.txt requirements/$$client.in; \
