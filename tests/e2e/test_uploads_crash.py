@@ -48,7 +48,7 @@ def test_kill_9_in_the_middle(start: Callable[..., subprocess.Popen[str]], tmp_p
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port)) as line:
         line.sendall(
-            f"PATCH {path} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
+            f"PATCH {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
             "Content-Type: application/offset+octet-stream\r\n"
             f"Content-Length: {len(CONTENT)}\r\n\r\n".encode()
         )

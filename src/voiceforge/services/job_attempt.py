@@ -65,6 +65,10 @@ class _Lost(Exception):
     """The job is not ours any more."""
 
 
+class _Unwanted(Exception):
+    """Somebody asked to stop it while the last of it was done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workbench:
     """What an attempt works with.
@@ -110,6 +114,8 @@ class Attempt:
             await self._complete(transcript)
         except _Lost:
             _log.warning("job lost to another worker", job=self._job.id)
+        except _Unwanted:
+            await self._stopped()
         except asyncio.CancelledError:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # this is a task
                 work.cancel()  # the process is on its way out
@@ -263,6 +269,9 @@ class Attempt:
         async def write() -> None:
             now = self._bench.clock()
             async with self._bench.database.transaction() as connection:
+                await self._hold(connection)
+                if not await leases.still_wanted(connection, self._claim):
+                    raise _Unwanted
                 await self._end(connection, JobStatus.COMPLETED, now, done_s=transcript.duration)
                 await results.add(connection, job, data, transcript.text, now)
                 await usage.add(connection, _booking(job, transcript, now))
