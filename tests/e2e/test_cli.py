@@ -275,7 +275,7 @@ class TestOnATerminal:
     ) -> None:
         """Once the bar is up, so that the work is under way."""
         ended, shown = on_a_terminal(
-            [*program, "transcribe", *[str(clips["two_cities"])] * 20], environment, at="%", send=number
+            [*program, "transcribe", *[str(clips["two_cities"])] * 100], environment, at="%", send=number
         )
         assert ended == code
         assert "Traceback" not in shown
