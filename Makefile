@@ -30,8 +30,7 @@ demo: $(STAMPS)/package ## Install the base into .venv and transcribe a real rec
 
 # As many at a time as there are cores, up to four: each has a PostgreSQL and models of its own. A file stays
 # together; in the order of the folders, so that the long ones do not come last.
-# One process more than cores: many tests wait for others.
-PYTEST_ARGS ?= -n $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: $(STAMPS)/package $(STAMPS)/test $(OLD_CLIENTS) ## Install what the tests need and run them all
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -281,6 +281,10 @@ class TestOnATerminal:
         assert "Traceback" not in shown
 
 
+def _heeds_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def on_a_terminal(
     command: list[str], environment: dict[str, str], at: str = "", send: signal.Signals | None = None
 ) -> tuple[int, str]:
@@ -294,6 +298,8 @@ def on_a_terminal(
         stderr=terminal,
         env=environment | {"TERM": "xterm-256color"},
         start_new_session=True,
+        # Whoever is started in the background ignores Ctrl-C, and so would this.
+        preexec_fn=_heeds_ctrl_c,
     )
     os.close(terminal)
     shown = b""

@@ -36,7 +36,7 @@ def test_it_answers_as_documented(
             *(sys.executable, "-m", "schemathesis.cli", "run", str(document), "--url", url),
             *(part for name, value in headers.items() for part in ("-H", f"{name}: {value}")),
             *("--checks", _CHECKS, "--phases", phases, "--continue-on-failure"),
-            *("--max-examples", "2", "--seed", "1", "--workers", "2", "--no-color"),
+            *("--max-examples", "2", "--seed", "1", "--workers", "1", "--no-color"),
             *("--request-timeout", "60"),
         ],
         capture_output=True,
